@@ -1,0 +1,2 @@
+// Package outer is the wire over a TUN device.
+package outer
