@@ -1,0 +1,195 @@
+package ike
+
+import (
+	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike/suite"
+	"github.com/btns-go/btns/ike/wire"
+)
+
+// Output is one thing a machine wants done: *Send, a Work (*WorkKE, *WorkSign,
+// *WorkVerify, *WorkDecide) or an Event. Outputs are to be carried out in order:
+// ChildInbound precedes the Send that tells the peer of it.
+type Output interface{ output() }
+
+// Event tells what happened. It is an Output that wants no answer.
+type Event interface {
+	Output
+	event()
+}
+
+// Send asks for a datagram to be sent, without non-ESP marker: the wire adds it.
+// Data is the machine's and valid until its next input; it must not be written
+// to. A failed send is a lost datagram.
+type Send struct {
+	Path Path
+	Data []byte
+}
+
+// Established says that both ends are authenticated. It comes once, before any
+// event about a child SA. Everything in it is the receiver's to keep, read-only.
+type Established struct {
+	Role           Role
+	SPIi, SPIr     uint64
+	LocalID        wire.ID
+	RemoteID       wire.ID
+	Suite          suite.IKE
+	Path           Path
+	Encap          bool // ESP goes in UDP: a NAT was found or one was faked
+	LocalNAT       bool // the peer sees another address than ours (or we faked it)
+	RemoteNAT      bool // the peer's address is translated (or it faked it)
+	InitialContact bool // the peer says that this is its only SA with us: close its others
+	Peer           any  // VerifyResult.Peer
+}
+
+// Child is what the two install events have in common.
+type Child struct {
+	Ref       uint64 // of ChildRequest or DecideResult
+	Name      string
+	InSPI     uint32 // ours
+	OutSPI    uint32 // the peer's
+	Suite     suite.ESP
+	Pair      ts.Pair // from our view
+	Transport bool
+	Encap     bool // ESP in UDP along Path, with Path's ports; else native ESP
+	Path      Path
+	Initiator bool   // this end asked for the child SA
+	Replaces  uint32 // InSPI of the child SA this one takes over from; 0 if none
+}
+
+// ChildInbound asks for the inbound half of a child SA to be installed before the
+// next output is carried out. Key is integrity key and salt as
+// esp.Suite wants it; it is the receiver's, to erase when done. The SPI given
+// with the request is hereby used up.
+type ChildInbound struct {
+	Child
+	Key suite.Secret
+}
+
+// ChildOutbound asks for the outbound half of the child SA with this InSPI to be
+// installed and used from now on. Key as in ChildInbound. For a child SA that the
+// peer made to replace another it comes only when the peer is known to receive on
+// it (RFC 7296, Section 2.8).
+type ChildOutbound struct {
+	Child
+	Key suite.Secret
+}
+
+// ChildRemoved asks for both halves (or the inbound one, where no ChildOutbound
+// came) to be removed.
+type ChildRemoved struct {
+	InSPI, OutSPI uint32
+	Ref           uint64
+	Name          string
+	Reason        Reason
+}
+
+// SPIReleased gives a reserved SPI back that did not become a child SA.
+type SPIReleased struct{ SPI uint32 }
+
+// ChildFailed says that the child SA asked for by CreateChild or Start will not
+// be. The IKE SA lives, unless Failed follows.
+type ChildFailed struct {
+	Ref  uint64
+	Name string
+	Err  error
+}
+
+// PathChanged says that IKE and all child SAs use another outer path from now on.
+type PathChanged struct{ Path Path }
+
+// Unverified says what an unauthenticated datagram claims, e.g. that the peer
+// refuses our proposals. The machine keeps trying; remember it for the message
+// when a deadline passes. At most one per error type.
+type Unverified struct{ Err error }
+
+// KeyLog carries keys for a key log file; only with Config.KeyLog. One of the two
+// pointers is set. It is the receiver's, to erase when written.
+type KeyLog struct {
+	IKE *IKEKeys
+	ESP *ESPKeys
+}
+
+// IKEKeys are the keys of an IKE SA as Wireshark's ikev2_decryption_table wants
+// them. Path is from our view.
+type IKEKeys struct {
+	SPIi, SPIr             uint64
+	Suite                  suite.IKE
+	SKei, SKer, SKai, SKar suite.Secret // AEAD: SKa are empty, SKe end in the salt
+}
+
+// ESPKeys are the keys of one direction of a child SA as Wireshark's esp_sa wants
+// them.
+type ESPKeys struct {
+	SPI     uint32
+	Path    Path
+	Inbound bool // travels from Path.Remote to Path.Local
+	Suite   suite.ESP
+	Key     suite.Secret // encryption key, salt if AEAD, integrity key if not
+}
+
+// Failed says that the IKE SA is no more, and why: *NotifyError, *TimeoutError,
+// *MismatchError or another error. All child SAs are removed before it, all
+// reserved SPIs released but those of a WorkDecide not yet answered. The machine
+// may live on for a short while, only to repeat its last answer, until Closed.
+type Failed struct{ Err error }
+
+// Closed says that the machine is done: forget it. It comes once, and is the last
+// output but for the SPIReleased that answers a DecideResult that came too late.
+type Closed struct{ Reason Reason }
+
+// Reason says why an SA went away.
+type Reason uint8
+
+// The reasons. The zero Reason is never used.
+const (
+	ReasonFailed      Reason = 1 + iota // see Failed
+	ReasonDeleted                       // this end asked for it
+	ReasonPeerDeleted                   // the peer deleted it
+	ReasonReplaced                      // a newer SA took over
+	ReasonExpired                       // a half-open SA was not authenticated in time
+	ReasonRefused                       // the request was answered with an error, nothing was made
+)
+
+// String returns a short text.
+func (r Reason) String() string {
+	switch r {
+	case ReasonFailed:
+		return "failed"
+	case ReasonDeleted:
+		return "deleted by us"
+	case ReasonPeerDeleted:
+		return "deleted by peer"
+	case ReasonReplaced:
+		return "replaced"
+	case ReasonExpired:
+		return "expired"
+	case ReasonRefused:
+		return "refused"
+	}
+	return "unknown"
+}
+
+func (*Send) output()          {}
+func (*Established) output()   {}
+func (*ChildInbound) output()  {}
+func (*ChildOutbound) output() {}
+func (*ChildRemoved) output()  {}
+func (*SPIReleased) output()   {}
+func (*ChildFailed) output()   {}
+func (*PathChanged) output()   {}
+func (*Unverified) output()    {}
+func (*KeyLog) output()        {}
+func (*Failed) output()        {}
+func (*Closed) output()        {}
+
+func (*Established) event()   {}
+func (*ChildInbound) event()  {}
+func (*ChildOutbound) event() {}
+func (*ChildRemoved) event()  {}
+func (*SPIReleased) event()   {}
+func (*ChildFailed) event()   {}
+func (*PathChanged) event()   {}
+func (*Unverified) event()    {}
+func (*KeyLog) event()        {}
+func (*Failed) event()        {}
+func (*Closed) event()        {}

@@ -1,0 +1,143 @@
+package ike
+
+import (
+	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike/suite"
+	"github.com/btns-go/btns/ike/wire"
+)
+
+// WorkID names one piece of Work of one Machine. It is never zero or reused.
+type WorkID uint32
+
+// Work is what a machine does not do itself: key agreement, signatures and
+// policy. It is an [Output]; each is answered by exactly one [Machine.Complete]
+// with its ID and the result type its comment names, at once or later, from the
+// goroutine that owns the machine. Until then the message that caused it is
+// neither answered nor started again by a retransmission.
+//
+// Slices in Work are the receiver's to keep and must not be written to: a pool
+// may read them after the next input of the machine.
+type Work interface {
+	Output
+	WorkID() WorkID
+}
+
+// WorkResult answers Work: *KEResult, *SignResult, *VerifyResult or
+// *DecideResult. The machine keeps what it points to.
+type WorkResult interface{ workResult() }
+
+// WorkKE asks for key agreement; answer *KEResult.
+//
+// Key nil, Peer nil: generate a key. Key set, Peer set: compute the shared secret
+// with it. Key nil, Peer set: both.
+type WorkKE struct {
+	ID    WorkID
+	Group uint16   // IANA transform type 4
+	Key   suite.KE // our key from an earlier KEResult, or nil
+	Peer  []byte   // the peer's public value as received, unchecked, or nil
+}
+
+// KEResult answers WorkKE. An error refuses the peer's value (or says that the
+// group is not implemented).
+type KEResult struct {
+	Key    suite.KE     // ours; needed where WorkKE.Key was nil
+	Shared suite.Secret // needed where WorkKE.Peer was set; the machine erases it
+	Err    error
+}
+
+// WorkSign asks for our AUTH payload; answer *SignResult.
+type WorkSign struct {
+	ID         WorkID
+	Local      Local    // who we are; its Method says what is wanted
+	Octets     []byte   // what is signed: RFC 7296, Section 2.15
+	PRF        uint16   // IANA transform type 2; for PSK
+	PeerHashes []uint16 // the peer's SIGNATURE_HASH_ALGORITHMS; nil if it sent none
+	RemoteID   *wire.ID // initiator: asked for, or nil; responder: the peer's, proven
+	Peer       any      // responder: VerifyResult.Peer
+}
+
+// SignResult answers WorkSign.
+type SignResult struct {
+	Auth wire.Auth
+	Err  error
+}
+
+// WorkVerify asks whether the peer is who it says it is, and whether we talk to
+// it; answer *VerifyResult. It is the only gate to an established SA.
+type WorkVerify struct {
+	ID         WorkID
+	AssertedID wire.ID   // the peer's IDi or IDr
+	AskedID    *wire.ID  // responder: the IDr the initiator asked for; initiator: Config.RemoteID; or nil
+	Auth       wire.Auth // as received
+	SPKI       []byte    // from the first CERT payload of encoding 15; nil if none
+	Certs      []wire.Cert
+	Octets     []byte // what the peer signed
+	PRF        uint16
+	Path       Path
+}
+
+// VerifyResult answers WorkVerify. The zero value refuses.
+type VerifyResult struct {
+	// OK: Auth was verified over Octets with a credential of AssertedID, and
+	// policy allows the peer.
+	OK bool
+
+	// Peer is kept and handed on in WorkSign, WorkDecide and Established.
+	Peer any
+
+	// Local, if not nil, replaces Config.Local (responder only): who we are to
+	// this peer.
+	Local *Local
+
+	// Err says why not, for errors and logs. The peer always gets
+	// AUTHENTICATION_FAILED (ADV-D17).
+	Err error
+}
+
+// WorkDecide asks whether the peer gets the child SA it asks for; answer
+// *DecideResult. Only responders of an exchange ask it, and only after WorkVerify.
+type WorkDecide struct {
+	ID         WorkID
+	Peer       any // VerifyResult.Peer
+	AssertedID wire.ID
+	SPKI       []byte
+	Pair       ts.Pair         // what was asked for, from our view; empty sets for kinds of selector we do not know
+	Transport  bool            // N(USE_TRANSPORT_MODE) was there
+	Proposals  []wire.Proposal // ESP, as offered; in IKE_AUTH key exchange transforms are already removed
+	First      bool            // in IKE_AUTH
+	Rekey      uint32          // our inbound SPI of the child SA to be replaced; 0 = a new one
+	Path       Path
+}
+
+// DecideResult answers WorkDecide. With Refuse set nothing else counts and no SPI
+// is taken over. Otherwise SPI becomes the machine's, to end in ChildInbound or
+// SPIReleased.
+type DecideResult struct {
+	Refuse wire.NotifyType // e.g. TS_UNACCEPTABLE, NO_PROPOSAL_CHOSEN, NO_ADDITIONAL_SAS; 0 accepts
+	Err    error           // why, for errors and logs
+
+	SPI       uint32        // ours, reserved; not 0
+	Pair      ts.Pair       // narrowed: a subset of WorkDecide.Pair
+	Chosen    wire.Proposal // one transform of each kind, Num of the offer it was taken from
+	Suite     suite.ESP     // the same
+	Transport bool          // only if asked for
+	MoreTS    bool          // send N(ADDITIONAL_TS_POSSIBLE)
+	Name      string        // of the child, for events
+	Ref       uint64        // the caller's, for events
+}
+
+// WorkID returns the ID.
+func (w *WorkKE) WorkID() WorkID     { return w.ID }
+func (w *WorkSign) WorkID() WorkID   { return w.ID }
+func (w *WorkVerify) WorkID() WorkID { return w.ID }
+func (w *WorkDecide) WorkID() WorkID { return w.ID }
+
+func (*WorkKE) output()     {}
+func (*WorkSign) output()   {}
+func (*WorkVerify) output() {}
+func (*WorkDecide) output() {}
+
+func (*KEResult) workResult()     {}
+func (*SignResult) workResult()   {}
+func (*VerifyResult) workResult() {}
+func (*DecideResult) workResult() {}
