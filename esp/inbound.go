@@ -1,0 +1,235 @@
+package esp
+
+import (
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+
+	"github.com/btns-go/btns/esp/replay"
+)
+
+// Inbound is the receiving half of an SA. It is safe for concurrent use.
+type Inbound struct {
+	// constant
+	spi    uint32
+	suite  Suite
+	mode   Mode
+	esn    bool
+	minLen int // octets of the smallest packet
+	blocks int // what the ciphertext must be a multiple of
+
+	// atomic
+	crypt atomic.Pointer[crypt] // nil once closed
+	stats counters
+
+	// under mu
+	mu     sync.Mutex
+	win    *replay.Window
+	closed bool
+}
+
+// NewInbound makes an SA that has seen nothing.
+func NewInbound(c Config) (*Inbound, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	win, err := replay.New(c.ReplayWindow)
+	if err != nil {
+		return nil, err
+	}
+	st, err := newCrypt(&c, false)
+	if err != nil {
+		return nil, err
+	}
+	i := &Inbound{spi: c.SPI, suite: c.Suite, mode: c.Mode, esn: c.ESN, win: win, blocks: 1}
+	body := trailerLen
+	if c.Suite.Encr == EncrAESCBC {
+		body, i.blocks = cbcBlock, cbcBlock
+	}
+	i.minLen = headerLen + c.Suite.ivLen() + body + c.Suite.icvLen()
+	i.crypt.Store(st)
+	return i, nil
+}
+
+// Open opens a batch in place. Each packet's Drop says what became of it. With
+// Pass, Off, Len and Next describe the payload, and nobody else gets the packet's
+// sequence number. With anything else Len is 0; a dummy (DropDummy) is also a drop,
+// and moves the window as every authentic packet does.
+func (i *Inbound) Open(w *Worker, pkts []Packet) {
+	if len(pkts) == 0 {
+		return
+	}
+	st := i.crypt.Load()
+	var x *etmContext
+	if st != nil && st.etm != nil {
+		if x = st.etm.get(); x != nil {
+			defer st.etm.put(x)
+		} else {
+			st = nil
+		}
+	}
+	if st == nil {
+		for k := range pkts {
+			pkts[k].refuse(DropClosed)
+		}
+		i.stats.drops[DropClosed].Add(uint64(len(pkts)))
+		return
+	}
+	for k := range pkts {
+		i.parse(&pkts[k])
+	}
+	i.precheck(pkts)
+	copy(w.nonce[:saltLen], st.salt[:])
+	for k := range pkts {
+		p := &pkts[k]
+		if p.Drop != DropUnset {
+			continue
+		}
+		var plain []byte
+		var ok bool
+		if x == nil {
+			plain, ok = st.open(w, p)
+		} else {
+			plain, ok = st.openETM(w, x, p)
+		}
+		if !ok {
+			p.refuse(DropAuth)
+			continue
+		}
+		off := p.Off + headerLen + i.suite.ivLen()
+		if d := i.strip(p, plain); d != Pass {
+			p.Drop, p.Len = d, 0 // authentic: keeps seq for commit
+			continue
+		}
+		p.Off, p.Drop = off, Pass
+	}
+	clear(w.nonce[:])
+	i.commit(pkts)
+}
+
+func (p *Packet) refuse(d Drop) { p.Drop, p.Len, p.seq = d, 0, 0 }
+
+// parse does what needs neither lock nor key, and leaves the 32 bits of the
+// sequence number in p.seq and DropUnset in p.Drop.
+func (i *Inbound) parse(p *Packet) {
+	if p.Len < i.minLen || p.Off < 0 || p.Off > len(p.Buf) || p.Len > len(p.Buf)-p.Off || p.Len&(i.blocks-1) != i.minLen&(i.blocks-1) {
+		p.refuse(DropShort)
+		return
+	}
+	b := p.Buf[p.Off : p.Off+headerLen]
+	if binary.BigEndian.Uint32(b[0:4]) != i.spi {
+		p.refuse(DropSPI)
+		return
+	}
+	p.seq = uint64(binary.BigEndian.Uint32(b[4:8]))
+	p.Drop = DropUnset
+}
+
+// precheck refuses what the window refuses already, before any cryptography
+// (RFC 4303, Section 3.4.3). It changes no state of the SA.
+func (i *Inbound) precheck(pkts []Packet) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for k := range pkts {
+		p := &pkts[k]
+		if p.Drop != DropUnset {
+			continue
+		}
+		if i.esn {
+			p.seq = i.win.Infer(uint32(p.seq))
+		}
+		if !i.win.Check(p.seq) {
+			p.refuse(i.late(p.seq))
+		}
+	}
+}
+
+// late names the reason for which the window refused seq.
+func (i *Inbound) late(seq uint64) Drop {
+	if i.win.Old(seq) {
+		return DropOld
+	}
+	return DropReplay
+}
+
+// commit records every authentic packet, whatever else is wrong with it, and
+// counts the batch. The window may have moved since precheck, so the high half is
+// inferred again: a packet for which it changed lies left of the window now.
+func (i *Inbound) commit(pkts []Packet) {
+	var packets, bytes uint64
+	i.mu.Lock()
+	for k := range pkts {
+		p := &pkts[k]
+		if p.seq == 0 {
+			continue // not authentic
+		}
+		switch {
+		case i.closed:
+			p.refuse(DropClosed)
+		case i.esn && i.win.Infer(uint32(p.seq)) != p.seq:
+			p.refuse(DropOld)
+		case !i.win.Commit(p.seq):
+			p.refuse(i.late(p.seq))
+		}
+	}
+	i.mu.Unlock()
+	for k := range pkts {
+		p := &pkts[k]
+		if p.Drop == Pass {
+			packets++
+			bytes += uint64(p.Len)
+		} else {
+			i.stats.drop(p.Drop)
+		}
+	}
+	i.stats.pass(packets, bytes)
+}
+
+// Highest returns the highest sequence number received, 0 before the first.
+func (i *Inbound) Highest() uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.win.Top()
+}
+
+// SPI returns the SPI that Open wants.
+func (i *Inbound) SPI() uint32 { return i.spi }
+
+// Suite returns the SA's suite.
+func (i *Inbound) Suite() Suite { return i.suite }
+
+// Mode returns the SA's mode.
+func (i *Inbound) Mode() Mode { return i.mode }
+
+// ESN reports whether the SA has extended sequence numbers.
+func (i *Inbound) ESN() bool { return i.esn }
+
+// HeaderLen returns the octets in front of a payload.
+func (i *Inbound) HeaderLen() int { return headerLen + i.suite.ivLen() }
+
+// Overhead returns the octets that a packet has in addition to a payload of that
+// length, if the sender pads no more than it must.
+func (i *Inbound) Overhead(payload int) int {
+	pad := -(payload + trailerLen) & (i.suite.align() - 1)
+	return headerLen + i.suite.ivLen() + pad + trailerLen + i.suite.icvLen()
+}
+
+// Packets returns the number of packets that passed.
+func (i *Inbound) Packets() uint64 { return i.stats.packets.Load() }
+
+// Bytes returns their payload octets.
+func (i *Inbound) Bytes() uint64 { return i.stats.bytes.Load() }
+
+// Snapshot returns the counters.
+func (i *Inbound) Snapshot() Stats { return i.stats.snapshot() }
+
+// Zero closes the SA and lets go of its keys. No Open passes a packet after Zero
+// has returned, calls under way included.
+func (i *Inbound) Zero() {
+	i.mu.Lock()
+	i.closed = true
+	i.mu.Unlock()
+	if st := i.crypt.Swap(nil); st != nil && st.etm != nil {
+		st.etm.zero()
+	}
+}
