@@ -37,7 +37,9 @@ func (p Pair) Swap() Pair { return Pair{Local: p.Remote, Remote: p.Local} }
 func (p Pair) Empty() bool { return !p.Overlaps(p) }
 
 // Intersect returns what both pairs cover, side by side, and whether any packet can match it.
-// Selectors that find no partner of their protocol on the other side are left out.
+// Selectors that find no partner of their protocol on the other side are left out. Nothing in
+// the result is outside either pair; of ICMP it can be less than both, where the two name
+// different types for one side.
 func (p Pair) Intersect(o Pair) (Pair, bool) {
 	r := Pair{Local: p.Local.Intersect(o.Local), Remote: p.Remote.Intersect(o.Remote)}
 	r.Local, r.Remote = r.Local.partners(r.Remote), r.Remote.partners(r.Local)
@@ -143,12 +145,26 @@ func (p Pair) Covers(o Pair) bool {
 // Overlaps reports whether some packet is covered by both.
 func (p Pair) Overlaps(o Pair) bool {
 	for _, c := range classes(p, o) {
-		if anyOverlap(p.Local.boxesIn(c), o.Local.boxesIn(c)) &&
-			anyOverlap(p.Remote.boxesIn(c), o.Remote.boxesIn(c)) {
+		pl, pr, ol, or := p.Local.boxesIn(c), p.Remote.boxesIn(c), o.Local.boxesIn(c), o.Remote.boxesIn(c)
+		local, remote := anyOverlap(pl, ol), anyOverlap(pr, or)
+		if local && remote {
+			return true
+		}
+		// With one selector the receiver's types are not consulted: its addresses are enough.
+		if c.proto >= 0 && oneSelector(uint8(c.proto)) &&
+			(local && anyOverlap(anyPort(pr), anyPort(or)) || remote && anyOverlap(anyPort(pl), anyPort(ol))) {
 			return true
 		}
 	}
 	return false
+}
+
+// anyPort widens boxes to every port.
+func anyPort(bs []box) []box {
+	for i := range bs {
+		bs[i].lo, bs[i].hi = 0, opaquePoint
+	}
+	return bs
 }
 
 func anyOverlap(as, bs []box) bool {
