@@ -79,6 +79,3 @@ func (m *Machine) LocalSPI() uint64 { return 0 }
 
 // Role returns the machine's role.
 func (m *Machine) Role() Role { return 0 }
-
-// Counters counts drops.
-type Counters struct{}

@@ -32,15 +32,15 @@ type WorkResult interface{ workResult() }
 // with it. Key nil, Peer set: both.
 type WorkKE struct {
 	ID    WorkID
-	Group uint16   // IANA transform type 4
-	Key   suite.KE // our key from an earlier KEResult, or nil
-	Peer  []byte   // the peer's public value as received, unchecked, or nil
+	Group uint16    // IANA transform type 4
+	Key   *suite.KE // our key from an earlier KEResult, or nil
+	Peer  []byte    // the peer's public value as received, unchecked, or nil
 }
 
 // KEResult answers WorkKE. An error refuses the peer's value (or says that the
 // group is not implemented).
 type KEResult struct {
-	Key    suite.KE     // ours; needed where WorkKE.Key was nil
+	Key    *suite.KE    // ours; needed where WorkKE.Key was nil
 	Shared suite.Secret // needed where WorkKE.Peer was set; the machine erases it
 	Err    error
 }

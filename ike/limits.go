@@ -1,0 +1,67 @@
+package ike
+
+import "time"
+
+const (
+	// DefaultHalfOpenLife outlasts our own schedule of requests (at most 300 s), so
+	// that a responder still knows an initiator whose last IKE_AUTH got through. The
+	// gate shortens it under load.
+	DefaultHalfOpenLife = 310 * time.Second
+
+	// DefaultMaxChildren bounds what one peer can make us keep (ADV-E11). Gateways
+	// with one child SA per pair of subnets have tens.
+	DefaultMaxChildren = 256
+
+	// maxSends and maxTotal bound the schedule of one request: RFC 7296, Section
+	// 2.4 suggests a dozen sends over several minutes.
+	maxSends = 13
+	maxTotal = 300 * time.Second
+
+	defaultInitial = 500 * time.Millisecond
+	defaultFactor  = 1.55 // 13 sends in 270 s
+
+	// initGrace is how long an initiator goes on after the first unauthenticated
+	// refusal of its IKE_SA_INIT, and initRefusals how many it wants to have seen:
+	// a forged one loses against the true response (RFC 7296, Section 2.21.1).
+	initGrace    = 10 * time.Second
+	initRefusals = 3
+
+	// maxInstantRetries bounds the retries of an IKE_SA_INIT that are sent at once
+	// because of a COOKIE or an INVALID_KE_PAYLOAD. Later ones wait for the
+	// schedule: forged answers can't make us send faster (ADV-C3, ADV-C4). An honest
+	// responder needs at most three.
+	maxInstantRetries = 4
+
+	// maxCookie is the longest cookie (RFC 7296, Section 2.6).
+	maxCookie = 64
+
+	// maxUnverified bounds the different refusals reported per handshake.
+	maxUnverified = 4
+
+	// maxHashAlgs bounds what is kept of SIGNATURE_HASH_ALGORITHMS; the registry
+	// has fewer than ten (ADV-B25).
+	maxHashAlgs = 32
+
+	// maxPeerCerts bounds the CERT payloads of a peer that are handed on.
+	maxPeerCerts = 16
+
+	// maxQueue bounds the commands that wait for their turn. The window is one
+	// request, so a silent peer makes them pile up.
+	maxQueue = 128
+
+	// lingerLife is how long a finished SA stays to repeat its last answer. It
+	// covers the first six sends of the default schedule, more than strongSwan
+	// makes in that time.
+	lingerLife = 15 * time.Second
+
+	// maxMessageID is where an IKE SA is closed, long before its message IDs wrap
+	// (RFC 7296, Section 2.2; ADV-F4).
+	maxMessageID = 1<<32 - 1<<10
+
+	// nonceLen is enough for every PRF: at least half its key (RFC 7296, Section
+	// 2.10), 32 octets for HMAC-SHA2-512.
+	nonceLen = 32
+
+	// minSPI is the first child SPI that is not reserved (RFC 4303, Section 2.1).
+	minSPI = 256
+)
