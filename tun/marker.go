@@ -54,19 +54,18 @@ func (p *Packet) CheckSend() (marker bool, err error) {
 	if !p.ok() || p.Len == 0 {
 		return false, ErrPacket
 	}
+	if p.Kind != KindIKE && p.Kind != KindESP {
+		return false, ErrKind
+	}
 	if !p.Path.Remote.IsValid() || p.Path.Remote.Port() == 0 {
 		return false, ErrPath
 	}
-	switch p.Kind {
-	case KindIKE:
-		return p.Path.Marked(), nil
-	case KindESP:
+	if p.Kind == KindESP {
 		if !p.Path.Marked() {
 			// The receiver would take it for IKE.
 			return false, ErrPath
 		}
 		return false, nil
-	case KindInvalid, KindClear:
 	}
-	return false, ErrKind
+	return p.Path.Marked(), nil
 }
