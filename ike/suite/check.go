@@ -81,7 +81,7 @@ func check(proto wire.ProtocolID, offered, got []wire.Proposal, spiOK func([]byt
 	var seen []wire.TransformType
 	for _, t := range g.Transforms {
 		if !slices.Contains(o.Transforms, t) {
-			return fail("we did not offer " + wordOf(t))
+			return fail("we did not offer " + wordOf(keywords(), t))
 		}
 		if slices.Contains(seen, t.Type) {
 			return fail("it has two transforms of type " + t.Type.String())

@@ -91,11 +91,10 @@ func (k *KE) Group() uint16 { return k.group }
 // and must not be changed.
 func (k *KE) Public() []byte { return k.pub }
 
-// String keeps the private key out of logs.
-func (k *KE) String() string { return wire.GroupName(k.group) + " " + redacted }
-
-// GoString keeps the private key out of logs.
-func (k *KE) GoString() string { return k.String() }
+// Format keeps the private key out of logs, whatever the verb.
+func (k KE) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, wire.GroupName(k.group)+" "+redacted)
+}
 
 // Shared checks the peer's public value (RFC 6989, Section 2; RFC 8031, Section
 // 2) and returns g^ir in the fixed length of the group.

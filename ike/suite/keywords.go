@@ -102,10 +102,10 @@ func keywords() []keyword {
 	}
 }
 
-// wordOf returns the keyword that is printed for a transform, or the registry's
-// name for one without a keyword.
-func wordOf(t wire.Transform) string {
-	for _, k := range keywords() {
+// wordOf returns the keyword of the table that is printed for a transform, or
+// the registry's name for one without a keyword.
+func wordOf(all []keyword, t wire.Transform) string {
+	for _, k := range all {
 		if k.t == t {
 			return k.word
 		}

@@ -2,7 +2,6 @@ package suite
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/btns-go/btns/ike/wire"
 )
@@ -82,154 +81,143 @@ func espOf(p wire.Proposal) ESP {
 }
 
 // choose returns the proposal of the response, numbered as the offered one it
-// answers and without an SPI.
+// answers and without an SPI. The offer is a stranger's: the work is bounded by
+// its length times that of ours, and nothing is formatted before somebody asks
+// the Mismatch.
 func choose(proto wire.ProtocolID, offer, ours []wire.Proposal, spiOK func([]byte) bool) (wire.Proposal, *Mismatch) {
-	best := failure{}
+	m := &Mismatch{Protocol: proto, Offered: offer, Ours: ours}
+	switch {
+	case len(offer) == 0:
+		m.step = stepNoOffer
+		return wire.Proposal{}, m
+	case len(ours) == 0:
+		m.step = stepNoOurs
+		return wire.Proposal{}, m
+	case offer[0].Num != 1:
+		// RFC 7296, Section 3.3.1: the first proposal has number 1 (ADV-B7).
+		m.step = stepNumber
+		return wire.Proposal{}, m
+	}
+	all := types(proto)
 	for i := range ours {
 		for j := range offer {
 			o := &offer[j]
 			switch {
 			case o.Protocol != proto:
-				best.keep(failure{step: 1, why: "peer offers protocol " + o.Protocol.String()})
-				continue
-			case !spiOK(o.SPI):
-				best.keep(failure{step: 2, why: "peer's SPI has a size or value that cannot be used"}) // ADV-B8
-				continue
+				m.keep(stepProtocol, 0, i, j)
+			case !spiOK(o.SPI): // ADV-B8, ADV-E7
+				m.keep(stepSPI, 0, i, j)
+			default:
+				if ts := m.match(all, i, j); ts != nil {
+					return wire.Proposal{Num: o.Num, Protocol: proto, Transforms: ts}, nil
+				}
 			}
-			ts, f := match(proto, o.Transforms, ours[i].Transforms)
-			if f.step == 0 {
-				return wire.Proposal{Num: o.Num, Protocol: proto, Transforms: ts}, nil
-			}
-			best.keep(f)
 		}
 	}
-	if best.step == 0 {
-		best.why = "one side has no proposal"
-	}
-	return wire.Proposal{}, &Mismatch{Protocol: proto, Offered: offer, Ours: ours, Type: best.typ, First: best.why}
-}
-
-// failure is how far a pair of proposals got. The pair that got furthest is the
-// one worth telling about.
-type failure struct {
-	step int
-	typ  wire.TransformType
-	why  string
-}
-
-func (f *failure) keep(g failure) {
-	if g.step > f.step {
-		*f = g
-	}
+	return wire.Proposal{}, m
 }
 
 // types returns the transform types of a protocol in the order they are matched
-// and which of them a proposal must have (RFC 7296, Section 3.3.3).
-func types(proto wire.ProtocolID) (all, must []wire.TransformType) {
+// (RFC 7296, Section 3.3.3). The cipher is first.
+func types(proto wire.ProtocolID) []wire.TransformType {
 	if proto == wire.ProtocolIKE {
-		return []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformPRF, wire.TransformKE},
-			[]wire.TransformType{wire.TransformEncr, wire.TransformPRF, wire.TransformKE}
+		return []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformPRF, wire.TransformKE}
 	}
-	return []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformKE, wire.TransformESN},
-		[]wire.TransformType{wire.TransformEncr, wire.TransformESN}
+	return []wire.TransformType{wire.TransformEncr, wire.TransformInteg, wire.TransformKE, wire.TransformESN}
 }
 
-// match picks one transform of each type the offer has, by our preference. A
-// failure has a step; on success it is zero.
-func match(proto wire.ProtocolID, offer, ours []wire.Transform) ([]wire.Transform, failure) {
-	all, must := types(proto)
+// match picks one transform of each type that offer j has, by the preference of
+// our proposal i; nil when there is none, and m remembers why.
+func (m *Mismatch) match(all []wire.TransformType, i, j int) []wire.Transform {
+	offer, ours := m.Offered[j].Transforms, m.Ours[i].Transforms
 	for _, t := range offer {
 		// RFC 7296, Section 3.3.6: a proposal with a transform type that is not
 		// understood is not accepted (ADV-E8).
 		if !slices.Contains(all, t.Type) {
-			return nil, failure{step: 3, typ: t.Type, why: "peer offers transform type " + t.Type.String()}
+			m.keep(stepType, t.Type, i, j)
+			return nil
 		}
 	}
-	const first = 4
-	best := failure{}
-	for _, enc := range ofType(ours, wire.TransformEncr) {
-		if !slices.Contains(offer, enc) {
-			best.keep(mismatch(first, wire.TransformEncr, offer, ours))
+	var picked [4]wire.Transform
+next:
+	for _, enc := range ours {
+		if enc.Type != wire.TransformEncr {
 			continue
 		}
-		chosen, f := []wire.Transform{enc}, failure{}
-		for i, typ := range all[1:] {
-			theirs, mine := ofType(offer, typ), ofType(ours, typ)
-			pick, ok := pickOne(proto, typ, enc, theirs, mine, slices.Contains(must, typ))
+		if !slices.Contains(offer, enc) {
+			m.keep(stepTransform, wire.TransformEncr, i, j)
+			continue
+		}
+		chosen := append(picked[:0], enc)
+		for k, typ := range all[1:] {
+			t, ok := pick(m.Protocol, typ, enc, offer, ours)
 			if !ok {
-				f = mismatch(first+1+i, typ, offer, ours)
-				break
+				m.keep(stepTransform+step(k)+1, typ, i, j)
+				continue next
 			}
-			if len(theirs) > 0 {
+			if hasType(offer, typ) {
 				// RFC 7296, Section 3.3: the response has one transform of each
 				// type that was offered, NONE included.
-				chosen = append(chosen, pick)
+				chosen = append(chosen, t)
 			}
 		}
-		if f.step == 0 {
-			return chosen, f
-		}
-		best.keep(f)
+		return slices.Clone(chosen)
 	}
-	return nil, best
+	return nil
 }
 
-// pickOne picks a transform of one type. A type that is absent counts as NONE
-// where it is optional (RFC 7296, Section 3.3.3).
-func pickOne(proto wire.ProtocolID, typ wire.TransformType, enc wire.Transform, theirs, mine []wire.Transform, must bool) (wire.Transform, bool) {
-	none := wire.Transform{Type: typ}
-	if typ == wire.TransformInteg {
-		if e, _ := encrOf(enc.ID, enc.KeyBits); e.aead {
-			// RFC 5282, Section 8: with an AEAD no integrity algorithm or NONE
-			// alone may be offered (ADV-B12).
-			for _, t := range theirs {
-				if t != none {
-					return t, false
-				}
+// optional reports whether a proposal may be without the type, or have NONE of
+// it, beside the cipher enc (RFC 7296, Section 3.3.3).
+func optional(proto wire.ProtocolID, typ wire.TransformType, enc wire.Transform) bool {
+	switch typ {
+	case wire.TransformKE:
+		return proto == wire.ProtocolESP // an IKE SA never goes without (ADV-B10)
+	case wire.TransformInteg:
+		e, _ := encrOf(enc.ID, enc.KeyBits)
+		return e.aead
+	case wire.TransformEncr, wire.TransformPRF, wire.TransformESN:
+	}
+	return false
+}
+
+// pick picks a transform of one type. An optional type that is absent counts as
+// NONE.
+func pick(proto wire.ProtocolID, typ wire.TransformType, enc wire.Transform, offer, ours []wire.Transform) (wire.Transform, bool) {
+	none := wire.Transform{Type: typ} // ID 0
+	opt := optional(proto, typ, enc)
+	if typ == wire.TransformInteg && opt {
+		// RFC 5282, Section 8: with an AEAD no integrity algorithm or NONE alone
+		// may be offered (ADV-B12).
+		for _, t := range offer {
+			if t.Type == typ && t != none {
+				return none, false
 			}
-			return none, true
 		}
-		// Other ciphers never go without (ADV-B10).
-		must = true
+		return none, true
 	}
-	if !must {
-		if len(theirs) == 0 {
-			theirs = []wire.Transform{none}
+	theirNone := opt && !hasType(offer, typ)
+	accepts := func(t wire.Transform) bool {
+		switch {
+		case t == none && !opt && typ != wire.TransformESN: // for ESN, 0 is a choice like any other
+			return false
+		case t == none && theirNone:
+			return true
 		}
-		if len(mine) == 0 {
-			mine = []wire.Transform{none}
-		}
+		return slices.Contains(offer, t)
 	}
-	// ID 0 is NONE, except for ESN, where it is a choice like any other. Where
-	// NONE cannot be, not even our own list makes it acceptable (ADV-B10).
-	for _, t := range mine {
-		if t.BadAttr || must && t == none && typ != wire.TransformESN {
-			continue
-		}
-		if typ == wire.TransformKE && proto == wire.ProtocolIKE && t.ID == wire.GroupNone {
-			continue
-		}
-		if slices.Contains(theirs, t) {
+	if opt && !hasType(ours, typ) {
+		return none, accepts(none)
+	}
+	for _, t := range ours {
+		if t.Type == typ && accepts(t) {
 			return t, true
 		}
 	}
 	return none, false
 }
 
-func mismatch(step int, typ wire.TransformType, offer, ours []wire.Transform) failure {
-	return failure{step: step, typ: typ,
-		why: typ.String() + ": peer offers " + words(ofType(offer, typ)) + ", we accept " + words(ofType(ours, typ))}
-}
-
-func words(ts []wire.Transform) string {
-	if len(ts) == 0 {
-		return "none"
-	}
-	w := make([]string, len(ts))
-	for i, t := range ts {
-		w[i] = wordOf(t)
-	}
-	return strings.Join(w, " ")
+func hasType(ts []wire.Transform, t wire.TransformType) bool {
+	return slices.ContainsFunc(ts, func(x wire.Transform) bool { return x.Type == t })
 }
 
 // PreferGroup returns ours with group moved to the front of every proposal that

@@ -149,12 +149,13 @@ func String(p wire.Proposal) string {
 	skipPRF := p.Protocol == wire.ProtocolIKE && b.prfImplied()
 	esn := b.of(wire.TransformESN)
 	skipESN := len(esn) == 1 && esn[0] == wire.Transform{Type: wire.TransformESN, ID: wire.ESNNo}
+	all := keywords()
 	var words []string
 	for _, t := range b.sorted() {
 		if t.Type == wire.TransformPRF && skipPRF || t.Type == wire.TransformESN && skipESN {
 			continue
 		}
-		words = append(words, wordOf(t))
+		words = append(words, wordOf(all, t))
 	}
 	return strings.Join(words, "-")
 }
@@ -213,7 +214,7 @@ func (p *builder) of(t wire.TransformType) []wire.Transform {
 	return ofType(p.transforms, t)
 }
 
-func (p *builder) hasType(t wire.TransformType) bool { return len(p.of(t)) > 0 }
+func (p *builder) hasType(t wire.TransformType) bool { return hasType(p.transforms, t) }
 
 // settleInteg enforces RFC 7296, Section 3.3, and RFC 5282, Section 8: AEAD
 // ciphers without an integrity algorithm, others with one, never mixed (ADV-B12).

@@ -43,11 +43,10 @@ func NewProtector(s IKE, ske, ska Secret) (*Protector, error) {
 // Zero overwrites the keys. The Protector must not be used afterwards.
 func (p *Protector) Zero() { p.ske.Zero(); p.ska.Zero() }
 
-// String keeps the keys out of logs.
-func (p *Protector) String() string { return p.suite.String() + " " + redacted }
-
-// GoString keeps the keys out of logs.
-func (p *Protector) GoString() string { return p.String() }
+// Format keeps the keys out of logs, whatever the verb.
+func (p Protector) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, p.suite.String()+" "+redacted)
+}
 
 // Overhead returns the octets that sealing adds to n octets of payloads: header,
 // SK payload header, IV, padding and ICV.

@@ -130,6 +130,9 @@ func parseConfiguration(b []byte) (*Configuration, string) {
 func (p *Configuration) appendBody(dst []byte) []byte {
 	dst = append(dst, byte(p.CType), 0, 0, 0)
 	for _, a := range p.Attributes {
+		if len(a.Value) > 65535 {
+			return nil
+		}
 		dst = binary.BigEndian.AppendUint16(dst, uint16(a.Type)&0x7fff)
 		dst = binary.BigEndian.AppendUint16(dst, uint16(len(a.Value)))
 		dst = append(dst, a.Value...)

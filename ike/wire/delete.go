@@ -45,6 +45,9 @@ func parseDelete(b []byte) (*Delete, string) {
 }
 
 func (d *Delete) appendBody(dst []byte) []byte {
+	if len(d.SPIs) > MaxDeleteSPIs {
+		return nil
+	}
 	size := byte(4)
 	if len(d.SPIs) == 0 && d.Protocol == ProtocolIKE {
 		size = 0

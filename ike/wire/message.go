@@ -13,6 +13,8 @@ type Message struct {
 type Payload interface {
 	// Type returns the payload's type octet.
 	Type() PayloadType
+	// appendBody appends the payload without its generic header, or returns nil
+	// when a count or length does not fit its field.
 	appendBody(dst []byte) []byte
 }
 
@@ -22,7 +24,9 @@ const genericLen = 4 // generic payload header (RFC 7296, Section 3.2)
 // *Encrypted or *EncryptedFragment with its octets untouched and is always the
 // last one. Unknown payloads come out as *Unknown; one with the critical bit
 // fails the parse with NotifyUnsupportedCriticalPayload (RFC 7296, Section 2.5).
-// The message must fill b exactly. Errors are *ParseError.
+// The message must fill b exactly. The offer of an IKE_SA_INIT request is checked
+// with SA.CheckOffer; those inside SK are for the caller to check. Errors are
+// *ParseError.
 func Parse(b []byte) (*Message, error) {
 	h, err := ParseHeader(b)
 	if err != nil {
@@ -44,7 +48,17 @@ func Parse(b []byte) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Message{Header: h, Payloads: ps}, nil
+	m := &Message{Header: h, Payloads: ps}
+	if h.Exchange == ExchangeIKESAInit && !h.Flags.Response() {
+		for _, p := range ps {
+			if sa, ok := p.(*SA); ok {
+				if err := sa.CheckOffer(); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return m, nil
 }
 
 // ParsePayloads reads a chain of payloads whose first type is first: the
@@ -155,7 +169,7 @@ func (m *Message) Append(dst []byte) []byte {
 	dst = h.Append(dst)
 	_, dst = AppendPayloads(dst, m.Payloads)
 	n := len(dst) - start
-	if dst == nil || n > MaxMessage {
+	if n < HeaderLen || n > MaxMessage {
 		return nil
 	}
 	binary.BigEndian.PutUint32(dst[start+24:], uint32(n))
@@ -164,8 +178,9 @@ func (m *Message) Append(dst []byte) []byte {
 
 // AppendPayloads appends a chain of payloads and returns the type of the first
 // (PayloadNone for an empty chain). Reserved bits are zero and the critical bit
-// of known payloads is clear (RFC 7296, Section 3.2). A payload longer than
-// MaxMessage has no encoding: out is nil.
+// of known payloads is clear (RFC 7296, Section 3.2). When a payload has no
+// encoding, because a length or count exceeds its field, out is nil although ps
+// is not empty.
 func AppendPayloads(dst []byte, ps []Payload) (first PayloadType, out []byte) {
 	for i, p := range ps {
 		if i == 0 {
@@ -189,7 +204,7 @@ func AppendPayloads(dst []byte, ps []Payload) (first PayloadType, out []byte) {
 		at := len(dst)
 		dst = append(dst, byte(next), flags, 0, 0)
 		dst = p.appendBody(dst)
-		if len(dst)-at > MaxMessage {
+		if dst == nil || len(dst)-at > MaxMessage {
 			return first, nil
 		}
 		binary.BigEndian.PutUint16(dst[at+2:], uint16(len(dst)-at))

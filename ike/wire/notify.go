@@ -43,6 +43,9 @@ func (n *Notify) SPI32() (spi uint32, ok bool) {
 }
 
 func (n *Notify) appendBody(dst []byte) []byte {
+	if len(n.SPI) > 255 {
+		return nil
+	}
 	proto := n.Protocol
 	if len(n.SPI) == 0 {
 		proto = ProtocolNone // RFC 7296, Section 3.10

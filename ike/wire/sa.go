@@ -175,12 +175,17 @@ func (s *SA) appendBody(dst []byte) []byte {
 		if i == len(s.Proposals)-1 {
 			more = 0
 		}
-		dst = s.Proposals[i].append(dst, more)
+		if dst = s.Proposals[i].append(dst, more); dst == nil {
+			return nil
+		}
 	}
 	return dst
 }
 
 func (p *Proposal) append(dst []byte, more byte) []byte {
+	if len(p.SPI) > 255 || len(p.Transforms) > MaxTransforms {
+		return nil
+	}
 	at := len(dst)
 	dst = append(dst, more, 0, 0, 0, p.Num, byte(p.Protocol), byte(len(p.SPI)), byte(len(p.Transforms)))
 	dst = append(dst, p.SPI...)

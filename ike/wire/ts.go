@@ -112,6 +112,9 @@ func parseSelector(c *cursor) (TrafficSelector, string) {
 }
 
 func (t *TS) appendBody(dst []byte) []byte {
+	if len(t.Selectors) > MaxSelectors {
+		return nil
+	}
 	dst = append(dst, byte(len(t.Selectors)), 0, 0, 0)
 	for _, s := range t.Selectors {
 		at := len(dst)
