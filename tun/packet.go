@@ -47,6 +47,22 @@ func (p Path) Native() bool { return p.Local.Port() == 0 && p.Remote.Port() == 0
 // Marked reports whether IKE datagrams on p carry the non-ESP marker.
 func (p Path) Marked() bool { return Marked(p.Local.Port(), p.Remote.Port()) }
 
+// Plausible reports whether the remote end of a received packet can be a peer at all.
+// Multicast, broadcast and unspecified sources cannot, nor can port 0 on UDP, nor the very
+// address and port that the packet was sent to: answers would go astray or in circles.
+func (p Path) Plausible() bool {
+	a := p.Remote.Addr()
+	if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a == broadcast4() {
+		return false
+	}
+	if p.Remote == p.Local {
+		return false
+	}
+	return p.Remote.Port() != 0 || p.Native()
+}
+
+func broadcast4() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }
+
 // Swap returns the path as the other end sees it.
 func (p Path) Swap() Path { return Path{Local: p.Remote, Remote: p.Local} }
 

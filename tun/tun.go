@@ -18,8 +18,9 @@
 //     packets owns a sub-slice that overlaps no other packet's and whose capacity is capped,
 //     so that nothing can be appended into a neighbour. Each stays valid until the caller
 //     passes that memory to Receive again. A wire may exchange the Bufs of the packets it
-//     was given, or return several packets that share one of them, so the caller keeps its
-//     own list of buffers and sets Buf before each call.
+//     was given, or return several packets that are parts of one of them, so the caller
+//     keeps its own list of buffers and sets Buf before each call; [Batch] does that.
+//     There need not be any room in front of a received packet or behind it.
 //   - Send reads Buf[Off:Off+Len] and leaves it unchanged. It may write into the
 //     [WireRoom] bytes in front of Off, where there are as many; it writes nothing behind
 //     the packet. On return everything is the caller's again: no wire keeps a buffer.

@@ -11,8 +11,8 @@ import (
 type Wire interface {
 	// Receive blocks until at least one packet is there, then fills the first n of pkts.
 	// The caller sets Buf of each, at least [Headroom] bytes and room for the packet;
-	// [BufSize] holds everything. What does not fit is dropped and counted. Packets begin at
-	// Off >= Headroom in a buffer that no other packet shares.
+	// [BufSize] holds everything. What does not fit is dropped and counted. Bufs shorter
+	// than Headroom are refused with ErrPacket: they were not set again.
 	// An error leaves n at 0; errors other than net.ErrClosed are worth another try.
 	Receive(pkts []Packet) (n int, err error)
 

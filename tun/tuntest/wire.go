@@ -32,6 +32,11 @@ func (w *Wire) Receive(pkts []tun.Packet) (n int, err error) {
 	if len(pkts) == 0 {
 		return 0, nil
 	}
+	for i := range pkts {
+		if len(pkts[i].Buf) < tun.Headroom {
+			return 0, tun.ErrPacket
+		}
+	}
 	select {
 	case w.turn <- struct{}{}:
 	case <-w.q.done:
@@ -58,6 +63,10 @@ func (w *Wire) Receive(pkts []tun.Packet) (n int, err error) {
 // accept turns a datagram into a packet.
 func (w *Wire) accept(p *tun.Packet, d *datagram) bool {
 	p.Path = tun.Path{Local: d.dst, Remote: d.src}
+	if !p.Path.Plausible() {
+		w.count.Drop(tun.DropSource)
+		return false
+	}
 	p.ECN = d.ecn
 	skip := 0
 	if p.Path.Native() {
