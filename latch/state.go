@@ -2,6 +2,7 @@ package latch
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -73,41 +74,41 @@ type Transition struct {
 	To    State
 }
 
-// Transitions returns the whole state machine: RFC 5660, Section 2.2, Figure 1, with its prose
-// (which adds the way from ESTABLISHED to CLOSED) and the LARVAL state of Section 2.3. What is
-// not in it does not happen.
-func Transitions() []Transition {
-	return []Transition{
-		{StateClosed, EventListen, StateListener},
-		{StateClosed, EventConnect, StateLarval},
-		{StateClosed, EventBirth, StateEstablished},
-		{StateClosed, EventBirthBad, StateBroken},
+// transitions is the whole state machine: RFC 5660, Section 2.2, Figure 1, with its prose, which
+// adds the way from ESTABLISHED to CLOSED, and the LARVAL state of Section 2.3.
+var transitions = [...]Transition{
+	{StateClosed, EventListen, StateListener},
+	{StateClosed, EventConnect, StateLarval},
+	{StateClosed, EventBirth, StateEstablished},
+	{StateClosed, EventBirthBad, StateBroken},
 
-		{StateListener, EventTrigger, StateListener},
-		{StateListener, EventRelease, StateClosed},
-		{StateListener, EventClose, StateClosed},
+	{StateListener, EventTrigger, StateListener},
+	{StateListener, EventRelease, StateClosed},
+	{StateListener, EventClose, StateClosed},
 
-		{StateLarval, EventEstablish, StateEstablished},
-		{StateLarval, EventConflict, StateBroken},
-		{StateLarval, EventFail, StateClosed},
-		{StateLarval, EventRelease, StateClosed},
-		{StateLarval, EventClose, StateClosed},
+	{StateLarval, EventEstablish, StateEstablished},
+	{StateLarval, EventConflict, StateBroken},
+	{StateLarval, EventFail, StateClosed},
+	{StateLarval, EventRelease, StateClosed},
+	{StateLarval, EventClose, StateClosed},
 
-		{StateEstablished, EventConflict, StateBroken},
-		{StateEstablished, EventRelease, StateClosed},
-		{StateEstablished, EventClose, StateClosed},
+	{StateEstablished, EventConflict, StateBroken},
+	{StateEstablished, EventRelease, StateClosed},
+	{StateEstablished, EventClose, StateClosed},
 
-		{StateBroken, EventConflict, StateBroken},
-		{StateBroken, EventCleared, StateEstablished},
-		{StateBroken, EventRelease, StateClosed},
-		{StateBroken, EventClose, StateClosed},
-	}
+	{StateBroken, EventConflict, StateBroken},
+	{StateBroken, EventCleared, StateEstablished},
+	{StateBroken, EventRelease, StateClosed},
+	{StateBroken, EventClose, StateClosed},
 }
+
+// Transitions returns the state machine. What is not in it does not happen.
+func Transitions() []Transition { return slices.Clone(transitions[:]) }
 
 // next returns where the event leads, and whether it may happen at all.
 func next(from State, e Event) (State, bool) {
-	for _, t := range Transitions() {
-		if t.From == from && t.Event == e {
+	for i := range transitions {
+		if t := &transitions[i]; t.From == from && t.Event == e {
 			return t.To, true
 		}
 	}
