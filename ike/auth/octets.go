@@ -2,7 +2,9 @@ package auth
 
 import (
 	"crypto/hmac"
+	"fmt"
 
+	"github.com/btns-go/btns/ike/suite"
 	"github.com/btns-go/btns/ike/wire"
 )
 
@@ -32,6 +34,8 @@ func SignedOctets(prf uint16, skp, message, nonce, idBody []byte) ([]byte, error
 // PSKAuth returns the AUTH data for a pre-shared key (RFC 7296, Section 2.15):
 //
 //	prf(prf(Shared Secret, "Key Pad for IKEv2"), octets)
+//
+// An empty PSK and a PRF that is not implemented are errors.
 func PSKAuth(prf uint16, psk PSK, octets []byte) ([]byte, error) {
 	if psk.Empty() {
 		return nil, refuse(ReasonKey, wire.AuthMethodPSK, "there is no pre-shared key")
@@ -58,4 +62,13 @@ func VerifyPSK(prf uint16, psk PSK, a *wire.Auth, octets []byte) error {
 		return refuse(ReasonWrong, a.Method, "the pre-shared keys differ, or the messages were changed on the way")
 	}
 	return nil
+}
+
+// computePRF is suite.PRF with an error in place of nil: no MAC must not pass for an empty one.
+func computePRF(id uint16, key, data []byte) ([]byte, error) {
+	mac := suite.PRF(id, key, data)
+	if len(mac) == 0 {
+		return nil, fmt.Errorf("auth: PRF %d is not implemented", id)
+	}
+	return mac, nil
 }

@@ -77,8 +77,8 @@ func KindOf(pub crypto.PublicKey) Kind {
 
 // ParseSPKI reads a DER SubjectPublicKeyInfo: Ed25519 (RFC 8410), ECDSA on P-256 and P-384 with
 // an uncompressed point (RFC 5480), RSA of 2048 to 8192 bits (RFC 3279). It accepts exactly one
-// encoding per key, so that equal keys are equal octets, and none that is degenerate: no small
-// or even RSA exponent below 3, no point off the curve or at infinity, no Ed25519 point of small
+// encoding per key, so that equal keys are equal octets, and none that is degenerate: no RSA exponent
+// that is even, below 3 or above 2^31, no point off the curve or at infinity, no Ed25519 point of small
 // order, for which anybody could sign.
 func ParseSPKI(spki []byte) (crypto.PublicKey, error) {
 	if len(spki) > MaxSPKI {
@@ -113,7 +113,7 @@ func checkRSA(k *rsa.PublicKey) error {
 		return fmt.Errorf("auth: RSA key of %d bits; %d to %d are accepted", n, MinRSABits, MaxRSABits)
 	case k.N.Bit(0) == 0:
 		return errors.New("auth: RSA key with an even modulus")
-	case k.E < 3 || k.E%2 == 0:
+	case k.E < 3 || k.E > 1<<31-1 || k.E%2 == 0: // an int has 32 bits somewhere
 		return fmt.Errorf("auth: RSA key with exponent %d", k.E)
 	}
 	return nil
