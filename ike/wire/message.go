@@ -20,12 +20,13 @@ type Payload interface {
 
 const genericLen = 4 // generic payload header (RFC 7296, Section 3.2)
 
-// Parse reads the clear part of a message. An SK or SKF payload comes out as
-// *Encrypted or *EncryptedFragment with its octets untouched and is always the
-// last one. Unknown payloads come out as *Unknown; one with the critical bit
-// fails the parse with NotifyUnsupportedCriticalPayload (RFC 7296, Section 2.5).
-// The message must fill b exactly. The offer of an IKE_SA_INIT request is checked
-// with SA.CheckOffer; those inside SK are for the caller to check. Errors are
+// Parse reads the clear part of a message, which must fill b exactly. An SK or
+// SKF payload comes out as *Encrypted or *EncryptedFragment, its octets
+// untouched, and is always the last one. A payload that no exchange has twice
+// may not appear twice. Unknown payloads come out as *Unknown; one with the
+// critical bit fails the parse with NotifyUnsupportedCriticalPayload (RFC 7296,
+// Section 2.5). The offer of an IKE_SA_INIT request is checked with
+// SA.CheckOffer; those inside SK are for the caller to check. Errors are
 // *ParseError.
 func Parse(b []byte) (*Message, error) {
 	h, err := ParseHeader(b)
@@ -73,6 +74,7 @@ func parseChain(next PayloadType, b []byte, off int, clear bool) ([]Payload, err
 		return nil, &ParseError{Off: off, Why: "longer than a message can be", Code: NotifyInvalidSyntax}
 	}
 	var ps []Payload
+	var seen uint64 // bit per payload type below 64
 	for next != PayloadNone {
 		fail := func(why string) ([]Payload, error) {
 			return nil, &ParseError{Payload: next, Off: off, Why: why, Code: NotifyInvalidSyntax}
@@ -106,6 +108,14 @@ func parseChain(next PayloadType, b []byte, off int, clear bool) ([]Payload, err
 			}
 			return append(ps, p), nil
 		}
+		if single(next) {
+			// Refused before its body is read, which bounds the work, and here
+			// rather than by every user of a message (ADV-B1, ADV-D9).
+			if seen&(1<<next) != 0 {
+				return fail("appears twice")
+			}
+			seen |= 1 << next
+		}
 		p, why := parsePayload(next, critical, body)
 		if why != "" {
 			return fail(why)
@@ -121,6 +131,19 @@ func parseChain(next PayloadType, b []byte, off int, clear bool) ([]Payload, err
 		return nil, &ParseError{Off: off, Why: "octets after the last payload", Code: NotifyInvalidSyntax}
 	}
 	return ps, nil
+}
+
+// single reports whether no exchange has more than one payload of the type (RFC
+// 7296, Appendix C).
+func single(t PayloadType) bool {
+	switch t {
+	case PayloadSA, PayloadKE, PayloadIDi, PayloadIDr, PayloadAuth, PayloadNonce,
+		PayloadTSi, PayloadTSr, PayloadConfiguration, PayloadEAP:
+		return true
+	case PayloadNone, PayloadCert, PayloadCertReq, PayloadNotify, PayloadDelete, PayloadVendor,
+		PayloadEncrypted, PayloadEncryptedFragment, PayloadPuzzleSolution:
+	}
+	return false
 }
 
 // parsePayload reads the body of one clear payload. why is empty on success.
