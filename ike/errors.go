@@ -58,11 +58,15 @@ type TimeoutError struct {
 	Exchange wire.ExchangeType
 	Sends    int
 	Elapsed  time.Duration
+	Waited   bool  // we waited for the peer's request: nothing was sent
 	Last     error // what an unauthenticated datagram claimed meanwhile, or nil
 }
 
 // Error says what was tried.
 func (e *TimeoutError) Error() string {
+	if e.Waited {
+		return fmt.Sprintf("ike: no %s request from %s within %s", e.Exchange, e.Peer, e.Elapsed.Round(time.Second))
+	}
 	s := fmt.Sprintf("ike: no answer from %s to %s: sent %d times to %s in %s",
 		e.Peer, e.Exchange, e.Sends, e.Path.Remote, e.Elapsed.Round(time.Second))
 	if e.Last != nil {
@@ -101,3 +105,12 @@ func (e *MismatchError) Error() string {
 
 // Unwrap returns the cause.
 func (e *MismatchError) Unwrap() error { return e.Err }
+
+// PeerClosedError says that the peer deleted the IKE SA. It matches net.ErrClosed.
+type PeerClosedError struct{ Peer string }
+
+// Error names the peer.
+func (e *PeerClosedError) Error() string { return "ike: " + e.Peer + " deleted the IKE SA" }
+
+// Unwrap returns net.ErrClosed.
+func (e *PeerClosedError) Unwrap() error { return net.ErrClosed }

@@ -1,6 +1,8 @@
 package ike
 
 import (
+	"time"
+
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike/suite"
 	"github.com/btns-go/btns/ike/wire"
@@ -129,13 +131,19 @@ type ESPKeys struct {
 
 // Failed says that the IKE SA is no more, and why: *NotifyError, *TimeoutError,
 // *MismatchError or another error. All child SAs are removed before it, all
-// reserved SPIs released but those of a WorkDecide not yet answered. The machine
-// may live on for a short while, only to repeat its last answer, until Closed.
+// reserved SPIs released but those of a WorkDecide not yet answered. Closed
+// follows, at once or when the peer has been told.
 type Failed struct{ Err error }
 
-// Closed says that the machine is done: forget it. It comes once, and is the last
-// output but for the SPIReleased that answers a DecideResult that came too late.
-type Closed struct{ Reason Reason }
+// Closed is the last event: the SA is over, and the machine may be forgotten. With
+// Until set, keep feeding it datagrams and Tick until then if there is room: it
+// will repeat its last answer to a peer that did not get it, so that the peer need
+// not time out. The only other output after Closed is the SPIReleased that answers
+// a DecideResult that came too late.
+type Closed struct {
+	Reason Reason
+	Until  time.Time
+}
 
 // Reason says why an SA went away.
 type Reason uint8

@@ -1,9 +1,15 @@
 package ike
 
 import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike/suite"
 	"github.com/btns-go/btns/ike/wire"
 )
 
@@ -17,65 +23,403 @@ type ChildRequest struct {
 	Transport bool            // ask for transport mode, and accept nothing else
 }
 
-// Machine is one IKE SA.
-type Machine struct{ out []Output }
+// Machine is one IKE SA. See the package comment for its contract.
+type Machine struct {
+	// Constant after construction.
+	cfg  *Config
+	role Role
+	spii uint64
 
-// NewInitiator returns a machine that will start an IKE SA with path.Remote.
-func NewInitiator(cfg *Config, path Path, now time.Time) (*Machine, error) { return &Machine{}, nil }
+	// The SA.
+	state  State
+	flags  flags
+	reason Reason // for Closed
+	spir   uint64
+	path   Path
+	suite  suite.IKE
+	skd    suite.Secret
+	in     *suite.Protector // opens the peer's messages
+	out    *suite.Protector // seals ours
+	peer   *identity        // proven; nil before
+	hs     *handshake       // nil once established
 
-// NewResponder returns a machine for an IKE_SA_INIT request. raw is the datagram,
-// borrowed for the call. An error means: malformed, drop it and forget it. A
-// request that is answered with an error notify gives a machine whose outputs are
-// that answer, Failed and Closed.
-func NewResponder(cfg *Config, path Path, raw []byte, now time.Time) (*Machine, error) {
-	return &Machine{}, nil
+	// Exchanges.
+	win    window    // the peer's requests
+	nextID uint32    // of our next request
+	req    *exchange // our request that waits for its response
+	prep   *task     // a command that waits for WorkKE before its request
+	queue  []*task   // commands that wait for their turn
+
+	children []*child
+	reserved []uint32 // SPIs given to us that have not ended yet
+	asked    []asked  // Work that is out
+	lastWork WorkID
+
+	heard time.Time // when the peer last proved to be alive
+	life  time.Time // end of half-open or lingering life
+
+	outq []Output
+	head int
 }
 
-// Start begins an initiator's IKE_SA_INIT. child, if not nil, is made in IKE_AUTH;
-// nil makes a childless IKE SA (RFC 6023).
-func (m *Machine) Start(now time.Time, child *ChildRequest) {}
+// flags of a Machine.
+type flags uint8
 
-// Datagram takes one received IKE datagram, borrowed for the call.
-func (m *Machine) Datagram(now time.Time, path Path, b []byte) {}
+const (
+	flagLocalNAT  flags = 1 << iota // our address is translated
+	flagRemoteNAT                   // the peer's is
+	flagEncap                       // ESP in UDP
+	flagVerified                    // what is being handled is authentic: a panic fails the SA
+)
 
-// CreateChild asks for a further child SA; ends in ChildInbound and ChildOutbound,
-// or in SPIReleased and ChildFailed. Before the IKE SA is established it waits.
-func (m *Machine) CreateChild(now time.Time, req ChildRequest) {}
+// identity is what WorkVerify proved.
+type identity struct {
+	id     wire.ID
+	spki   []byte
+	handle any
+}
 
-// DeleteChild deletes the child SA with our inbound SPI.
-func (m *Machine) DeleteChild(now time.Time, inSPI uint32) {}
+// handshake is what an SA needs until it is established.
+type handshake struct {
+	ni, nr     []byte
+	msg1, msg2 []byte // IKE_SA_INIT as on the wire, for AUTH
+	keys       *suite.Keys
+	peerHashes []uint16
+	childless  bool // the peer takes an IKE_AUTH without child SA
 
-// Delete closes the IKE SA and all its child SAs, and tells the peer. Before
-// IKE_AUTH is done the peer is not told.
-func (m *Machine) Delete(now time.Time) {}
+	// Initiator.
+	child     *childTask
+	fakeHash  []byte // NAT_DETECTION_SOURCE_IP of no address
+	sent      []initVariant
+	current   int // index into sent
+	cookie    []byte
+	instant   int  // retries sent at once
+	stale     bool // the request on the wire is not the one wanted next
+	refused   []error
+	refusedAt time.Time
+	refusals  int
 
-// CheckLiveness asks the peer for a sign of life, unless a request is outstanding.
-func (m *Machine) CheckLiveness(now time.Time) {}
+	// Responder.
+	digest [digestLen]byte // of the IKE_SA_INIT request
+	auth   *authRequest
+}
 
-// Heard says that authentic traffic came in on the child SA with our inbound SPI.
-func (m *Machine) Heard(now time.Time, inSPI uint32) {}
+// NewInitiator returns a machine that will start an IKE SA with path.Remote.
+func NewInitiator(cfg *Config, path Path, now time.Time) (*Machine, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	if !path.Remote.IsValid() || path.Remote.Addr().IsUnspecified() || path.Remote.Port() == 0 {
+		return nil, fmt.Errorf("ike: %s: no usable remote address: %v", cfg.Name, path.Remote)
+	}
+	m := &Machine{cfg: cfg, role: Initiator, state: StateIdle, path: path, heard: now, hs: &handshake{}}
+	var err error
+	if m.spii, err = m.randomSPI(); err != nil {
+		return nil, err
+	}
+	if m.hs.ni, err = m.random(nonceLen); err != nil {
+		return nil, err
+	}
+	if cfg.ForceEncap {
+		// RFC 7296, Section 2.23: a hash that matches no address makes the peer
+		// believe in a NAT. All retries carry the same (Section 2.6).
+		if m.hs.fakeHash, err = m.random(wire.NATDHashLen); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
 
-// FirstInbound says that the first good packet came in on the child SA.
-func (m *Machine) FirstInbound(now time.Time, inSPI uint32) {}
+// check finds what would make every machine of this Config fail.
+func (c *Config) check() error {
+	switch {
+	case len(c.Proposals) == 0:
+		return fmt.Errorf("ike: %s: no IKE proposals", c.Name)
+	case firstGroup(c.Proposals) == wire.GroupNone:
+		return fmt.Errorf("ike: %s: IKE proposal without key exchange method", c.Name)
+	case c.Local.ID.IType == 0:
+		return fmt.Errorf("ike: %s: no local identity", c.Name)
+	case c.Rand == nil:
+		return fmt.Errorf("ike: %s: no random source", c.Name)
+	}
+	return nil
+}
 
-// Complete answers Work. Unknown and repeated ids are ignored.
-func (m *Machine) Complete(now time.Time, id WorkID, r WorkResult) {}
+func (m *Machine) random(n int) ([]byte, error) {
+	b := make([]byte, n)
+	if _, err := io.ReadFull(m.cfg.Rand, b); err != nil {
+		return nil, fmt.Errorf("ike: random source: %w", err)
+	}
+	return b, nil
+}
 
-// Tick does what is due at now.
-func (m *Machine) Tick(now time.Time) {}
+func (m *Machine) randomSPI() (uint64, error) {
+	for range 8 { // zero is reserved (RFC 7296, Section 2.6)
+		b, err := m.random(8)
+		if err != nil {
+			return 0, err
+		}
+		if spi := binary.BigEndian.Uint64(b); spi != 0 {
+			return spi, nil
+		}
+	}
+	return 0, errors.New("ike: random source yields zeros")
+}
+
+// Role returns the machine's role.
+func (m *Machine) Role() Role { return m.role }
+
+// State returns where the SA stands, for display.
+func (m *Machine) State() State { return m.state }
+
+// Path returns the current outer path.
+func (m *Machine) Path() Path { return m.path }
+
+// SPIs returns the IKE SPIs; the responder's is zero until known.
+func (m *Machine) SPIs() (spii, spir uint64) { return m.spii, m.spir }
+
+// LocalSPI returns the SPI this end chose.
+func (m *Machine) LocalSPI() uint64 {
+	if m.role == Initiator {
+		return m.spii
+	}
+	return m.spir
+}
+
+// Next returns the next output, in order; false: none until the next input.
+func (m *Machine) Next() (Output, bool) {
+	if m.head == len(m.outq) {
+		m.outq, m.head = nil, 0
+		return nil, false
+	}
+	o := m.outq[m.head]
+	m.outq[m.head] = nil
+	m.head++
+	return o, true
+}
+
+func (m *Machine) emit(o Output) { m.outq = append(m.outq, o) }
 
 // Deadline is when Tick wants to be called next; zero: not at all. It may change
 // with every input.
-func (m *Machine) Deadline() time.Time { return time.Time{} }
+func (m *Machine) Deadline() time.Time {
+	d := m.life
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
+			d = t
+		}
+	}
+	if m.req != nil {
+		sooner(m.req.at)
+	}
+	sooner(m.liveness())
+	return d
+}
 
-// Next returns the next output, in order; false: none until the next input.
-func (m *Machine) Next() (Output, bool) { return nil, false }
+// liveness is when the peer is asked for a sign of life; zero: not planned. An
+// outstanding request asks already.
+func (m *Machine) liveness() time.Time {
+	if m.cfg.DPDDelay <= 0 || m.state != StateEstablished || m.req != nil || m.prep != nil {
+		return time.Time{}
+	}
+	return m.heard.Add(m.cfg.DPDDelay)
+}
 
-// SPIs returns the IKE SPIs; the responder's is zero until known.
-func (m *Machine) SPIs() (spii, spir uint64) { return 0, 0 }
+// Tick does what is due at now.
+func (m *Machine) Tick(now time.Time) {
+	m.flags |= flagVerified
+	defer m.caught(now)
+	if !m.life.IsZero() && !now.Before(m.life) {
+		m.expire(now)
+	}
+	if m.req != nil && !m.req.at.IsZero() && !now.Before(m.req.at) {
+		m.resend(now)
+	}
+	if d := m.liveness(); !d.IsZero() && !now.Before(d) {
+		m.enqueue(&task{kind: taskLiveness})
+	}
+	m.pump(now)
+}
 
-// LocalSPI returns the SPI this end chose.
-func (m *Machine) LocalSPI() uint64 { return 0 }
+// expire ends a half-open or lingering life.
+func (m *Machine) expire(now time.Time) {
+	m.life = time.Time{}
+	switch m.state {
+	case StateLinger:
+		m.state = StateClosed
+		m.win = window{}
+	case StateInitBusy, StateHalfOpen, StateAuthBusy:
+		m.teardown(ErrClosed, ReasonExpired)
+		m.emit(&Failed{Err: &TimeoutError{Peer: m.peerName(), Path: m.path, Exchange: wire.ExchangeIKEAuth, Elapsed: m.cfg.halfOpen(), Waited: true}})
+		m.win.answer = nil
+		m.finish(now, ReasonExpired)
+	case StateClosed, StateIdle, StateInitKey, StateInitSent, StateInitDone, StateAuthSent,
+		StateAuthCheck, StateEstablished, StateDeleting:
+	}
+}
 
-// Role returns the machine's role.
-func (m *Machine) Role() Role { return 0 }
+// caught is the one recover of an input. A panic on unauthenticated input only
+// drops it; after that it fails this SA and no other.
+func (m *Machine) caught(now time.Time) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	if c := m.cfg.Counters; c != nil {
+		c.Panics.Add(1)
+	}
+	if m.cfg.Log != nil {
+		m.cfg.Log.Error("panic recovered", "peer", m.peerName(), "panic", r)
+	}
+	if m.flags&flagVerified != 0 {
+		m.win.serving = nil
+		m.fail(now, fmt.Errorf("ike: internal error: %v", r))
+	}
+}
+
+// fail ends the SA because of err.
+func (m *Machine) fail(now time.Time, err error) {
+	switch m.state {
+	case StateClosed, StateLinger:
+		return
+	case StateDeleting: // the caller knows already
+		m.finish(now, m.reason)
+		return
+	case StateIdle, StateInitKey, StateInitSent, StateInitDone, StateAuthSent, StateAuthCheck,
+		StateInitBusy, StateHalfOpen, StateAuthBusy, StateEstablished:
+	}
+	m.teardown(err, ReasonFailed)
+	m.emit(&Failed{Err: err})
+	m.debug("IKE SA failed", "error", err)
+	m.finish(now, ReasonFailed)
+}
+
+// teardown removes every child SA and ends every command and reserved SPI.
+func (m *Machine) teardown(err error, why Reason) {
+	for _, c := range m.children {
+		if !c.larval {
+			m.emit(c.removed(why))
+		}
+	}
+	m.children = nil
+	end := func(t *task) {
+		if t != nil && t.child != nil {
+			m.childEnds(t.child, err)
+		}
+	}
+	if m.hs != nil && m.hs.child != nil {
+		m.childEnds(m.hs.child, err)
+	}
+	if m.req != nil {
+		end(m.req.task)
+	}
+	end(m.prep)
+	m.prep = nil
+	for _, t := range m.queue {
+		end(t)
+	}
+	m.queue = nil
+	for len(m.reserved) > 0 {
+		m.release(m.reserved[len(m.reserved)-1])
+	}
+	// Work that is still out has nobody to go to, but a DecideResult may yet bring
+	// an SPI.
+	m.asked = slices.DeleteFunc(m.asked, func(a asked) bool { return !a.decide })
+	for i := range m.asked {
+		m.asked[i].then = nil
+	}
+}
+
+// finish makes the machine forget its keys. If the peer may still need our last
+// answer it stays for a while.
+func (m *Machine) finish(now time.Time, why Reason) {
+	m.req, m.life = nil, time.Time{}
+	m.wipe()
+	m.state = StateClosed
+	closed := &Closed{Reason: why}
+	if m.win.answer != nil {
+		m.state = StateLinger
+		m.life = now.Add(lingerLife)
+		closed.Until = m.life
+	}
+	m.win.serving = nil
+	m.emit(closed)
+}
+
+func (m *Machine) wipe() {
+	m.dropHandshake()
+	m.skd.Zero()
+	m.skd = nil
+	if m.in != nil {
+		m.in.Zero()
+		m.out.Zero()
+		m.in, m.out = nil, nil
+	}
+	m.peer = nil
+}
+
+func (m *Machine) dropHandshake() {
+	if m.hs != nil && m.hs.keys != nil {
+		m.hs.keys.Zero()
+	}
+	m.hs = nil
+}
+
+// reserve takes over an SPI; install or release ends it.
+func (m *Machine) reserve(spi uint32) {
+	if spi != 0 {
+		m.reserved = append(m.reserved, spi)
+	}
+}
+
+// install marks an SPI as used up by ChildInbound.
+func (m *Machine) install(spi uint32) {
+	if i := slices.Index(m.reserved, spi); i >= 0 {
+		m.reserved = slices.Delete(m.reserved, i, i+1)
+	}
+	if len(m.reserved) == 0 {
+		m.reserved = nil
+	}
+}
+
+// release gives a reserved SPI back, once.
+func (m *Machine) release(spi uint32) {
+	if slices.Contains(m.reserved, spi) {
+		m.install(spi)
+		m.emit(&SPIReleased{SPI: spi})
+	}
+}
+
+func (m *Machine) has(f flags) bool { return m.flags&f != 0 }
+
+func (m *Machine) setFlag(f flags, on bool) {
+	m.flags &^= f
+	if on {
+		m.flags |= f
+	}
+}
+
+// peerName is the peer in errors and logs.
+func (m *Machine) peerName() string {
+	if m.cfg.Name == "" {
+		return m.path.Remote.String()
+	}
+	return m.cfg.Name + " (" + m.path.Remote.String() + ")"
+}
+
+// debug logs one line per exchange at most.
+func (m *Machine) debug(msg string, kv ...any) {
+	if m.cfg.Log != nil {
+		m.cfg.Log.With("peer", m.peerName(), "ike.spi", fmt.Sprintf("%016x", m.LocalSPI()), "state", m.state.String()).Debug(msg, kv...)
+	}
+}
+
+// refusal is the error for a notify, ours or the peer's.
+func (m *Machine) refusal(t wire.NotifyType, e wire.ExchangeType, remote bool, why string, err error) *NotifyError {
+	return &NotifyError{Type: t, Remote: remote, Verified: m.in != nil, Peer: m.peerName(), Exchange: e, Why: why, Err: err}
+}
+
+// mismatch is the error for a message that does not fit what was asked.
+func (m *Machine) mismatch(e wire.ExchangeType, what, want, got string, err error) *MismatchError {
+	return &MismatchError{Peer: m.peerName(), Exchange: e, What: what, Want: want, Got: got, Err: err}
+}

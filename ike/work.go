@@ -101,12 +101,17 @@ type WorkDecide struct {
 	Peer       any // VerifyResult.Peer
 	AssertedID wire.ID
 	SPKI       []byte
-	Pair       ts.Pair         // what was asked for, from our view; empty sets for kinds of selector we do not know
-	Transport  bool            // N(USE_TRANSPORT_MODE) was there
-	Proposals  []wire.Proposal // ESP, as offered; in IKE_AUTH key exchange transforms are already removed
-	First      bool            // in IKE_AUTH
-	Rekey      uint32          // our inbound SPI of the child SA to be replaced; 0 = a new one
-	Path       Path
+	// Pair is what was asked for, from our view, without selectors of unknown kind.
+	// If transport mode was asked for, addresses that a NAT translates are already
+	// replaced (RFC 7296, Section 2.23.1). A result in transport mode stays within
+	// Pair, one in tunnel mode within Asked.
+	Pair      ts.Pair
+	Asked     ts.Pair         // the same as it was on the wire
+	Transport bool            // N(USE_TRANSPORT_MODE) was there
+	Proposals []wire.Proposal // ESP, as offered; in IKE_AUTH key exchange transforms are already removed
+	First     bool            // in IKE_AUTH
+	Rekey     uint32          // our inbound SPI of the child SA to be replaced; 0 = a new one
+	Path      Path
 }
 
 // DecideResult answers WorkDecide. With Refuse set nothing else counts and no SPI
@@ -117,7 +122,7 @@ type DecideResult struct {
 	Err    error           // why, for errors and logs
 
 	SPI       uint32        // ours, reserved; not 0
-	Pair      ts.Pair       // narrowed: a subset of WorkDecide.Pair
+	Pair      ts.Pair       // narrowed: a subset of WorkDecide.Pair (or Asked)
 	Chosen    wire.Proposal // one transform of each kind, Num of the offer it was taken from
 	Suite     suite.ESP     // the same
 	Transport bool          // only if asked for

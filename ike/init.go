@@ -1,0 +1,558 @@
+package ike
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/btns-go/btns/ike/suite"
+	"github.com/btns-go/btns/ike/wire"
+)
+
+// This file is IKE_SA_INIT (RFC 7296, Section 1.2). Nothing in it is authenticated
+// until IKE_AUTH: the initiator believes no error for good (Section 2.21.1).
+
+// initVariant is one IKE_SA_INIT request with its own key. The response tells by
+// its group which of them it answers.
+type initVariant struct {
+	group uint16
+	key   *suite.KE
+	raw   []byte
+}
+
+// Start begins an initiator's IKE_SA_INIT. child, if not nil, is made in IKE_AUTH;
+// nil makes a childless IKE SA (RFC 6023).
+func (m *Machine) Start(now time.Time, child *ChildRequest) {
+	m.flags |= flagVerified
+	defer m.caught(now)
+	var t *childTask
+	if child != nil {
+		m.reserve(child.SPI)
+		t = &childTask{req: *child}
+	}
+	if m.state != StateIdle {
+		if t != nil {
+			m.childEnds(t, ErrClosed)
+		}
+		return
+	}
+	m.hs.child = t
+	m.state = StateInitKey
+	m.initKey(now, firstGroup(m.cfg.Proposals))
+}
+
+// initKey asks for a key of a group and sends the request with it.
+func (m *Machine) initKey(now time.Time, group uint16) {
+	ask(m, &WorkKE{ID: m.workID(), Group: group}, func(now time.Time, r *KEResult) {
+		switch {
+		case r.Err == nil && r.Key != nil:
+		case len(m.hs.sent) > 0: // the group was not our idea; go on with ours
+			m.state = StateInitSent
+			m.req.at = now.Add(m.cfg.Retransmit.wait(m.req.sends))
+			return
+		default:
+			m.fail(now, fmt.Errorf("ike: %s: key for %s: %w", m.peerName(), wire.GroupName(group), orMissing(r.Err)))
+			return
+		}
+		m.hs.sent = append(m.hs.sent, initVariant{group: group, key: r.Key})
+		m.hs.current = len(m.hs.sent) - 1
+		m.state = StateInitSent
+		m.initRetry(now)
+	})
+}
+
+// initRetry sends the current variant, with the current cookie, under a new
+// schedule.
+func (m *Machine) initRetry(now time.Time) {
+	hs := m.hs
+	v := &hs.sent[hs.current]
+	v.raw = m.initRequest(v)
+	x := &exchange{typ: wire.ExchangeIKESAInit, raw: v.raw, since: now}
+	if m.req != nil {
+		x.since = m.req.since
+	}
+	hs.stale = false
+	m.nextID = 1
+	m.launch(now, x)
+}
+
+// initRequest composes the request: [N(COOKIE)], SAi1, KEi, Ni, N(NAT_DETECTION_*),
+// [N(SIGNATURE_HASH_ALGORITHMS)]. All but cookie and KE is the same in every retry.
+func (m *Machine) initRequest(v *initVariant) []byte {
+	hs := m.hs
+	var ps []wire.Payload
+	if hs.cookie != nil {
+		ps = append(ps, notify(wire.NotifyCookie, hs.cookie)) // RFC 7296, Section 2.6: first
+	}
+	src, dst := natNotifies(m.spii, 0, m.path, hs.fakeHash)
+	ps = append(ps,
+		&wire.SA{Proposals: numbered(m.cfg.Proposals, nil)},
+		&wire.KE{Group: v.group, Data: v.key.Public()},
+		&wire.Nonce{Data: hs.ni}, src, dst)
+	if n := m.hashNotify(); n != nil {
+		ps = append(ps, n)
+	}
+	msg := wire.Message{Header: wire.Header{SPIi: m.spii, Exchange: wire.ExchangeIKESAInit, Flags: wire.FlagInitiator}, Payloads: ps}
+	return msg.Append(nil)
+}
+
+// hashNotify returns SIGNATURE_HASH_ALGORITHMS (RFC 7427, Section 4).
+func (m *Machine) hashNotify() *wire.Notify {
+	if len(m.cfg.HashAlgs) == 0 {
+		return nil
+	}
+	var b []byte
+	for _, h := range m.cfg.HashAlgs {
+		b = binary.BigEndian.AppendUint16(b, h)
+	}
+	return notify(wire.NotifySignatureHashAlgorithms, b)
+}
+
+// hashAlgs reads the peer's SIGNATURE_HASH_ALGORITHMS; nil if there is none that
+// can be read (ADV-B25).
+func hashAlgs(ps []wire.Payload) []uint16 {
+	n := findNotify(ps, wire.NotifySignatureHashAlgorithms)
+	if n == nil || len(n.Data)%2 != 0 {
+		return nil
+	}
+	out := make([]uint16, 0, min(len(n.Data)/2, maxHashAlgs))
+	for i := 0; i < cap(out); i++ {
+		out = append(out, binary.BigEndian.Uint16(n.Data[2*i:]))
+	}
+	return out
+}
+
+// initAnswer takes an IKE_SA_INIT response. Until the shared secret stands it
+// changes nothing that would keep a later, true response from winning.
+func (m *Machine) initAnswer(now time.Time, t *transition, msg *message) Drop {
+	// RFC 7296, Section 2.11: it comes from where we asked (ADV-C10).
+	if msg.path.Remote != m.path.Remote {
+		return DropAddress
+	}
+	if bad := t.check(msg.ps, response); bad != nil {
+		return DropSyntax
+	}
+	sa, okSA := wire.Get[*wire.SA](msg.ps)
+	ke, okKE := wire.Get[*wire.KE](msg.ps)
+	nr, okNr := wire.Get[*wire.Nonce](msg.ps)
+	if !okSA || !okKE || !okNr {
+		return m.initRefused(now, msg)
+	}
+	hs := m.hs
+	mine := func(v initVariant) bool { return bytes.Equal(v.key.Public(), ke.Data) }
+	if msg.SPIr == 0 || msg.SPIr == m.spii || bytes.Equal(nr.Data, hs.ni) || slices.ContainsFunc(hs.sent, mine) {
+		return DropReflected // ADV-C7
+	}
+	s, err := suite.CheckIKE(numbered(m.cfg.Proposals, nil), sa.Proposals)
+	if err != nil {
+		m.unverified(now, m.mismatch(msg.Exchange, "selected proposal", "one of ours", "another", err))
+		return DropSelection // ADV-C6
+	}
+	i := slices.IndexFunc(hs.sent, func(v initVariant) bool { return v.group == ke.Group })
+	if ke.Group != s.Group || i < 0 || len(nr.Data) < s.MinNonce() {
+		return DropSelection
+	}
+	n := detectNAT(msg.ps, m.spii, msg.SPIr, msg.path)
+	if m.cfg.ForceEncap && !n.seen {
+		m.unverified(now, m.mismatch(msg.Exchange, "NAT traversal", "NAT_DETECTION notifies, because ESP can only go in UDP here", "none", nil))
+		return DropSelection
+	}
+	a := &initResponse{
+		suite: s, spir: msg.SPIr, nat: n, local: msg.path,
+		nr: bytes.Clone(nr.Data), raw: bytes.Clone(msg.raw), req: hs.sent[i].raw,
+		hashes: hashAlgs(msg.ps), childless: findNotify(msg.ps, wire.NotifyChildlessSupported) != nil,
+	}
+	m.state = StateInitDone
+	m.req.at = time.Time{} // no more sends while this one may be it
+	ask(m, &WorkKE{ID: m.workID(), Group: s.Group, Key: hs.sent[i].key, Peer: bytes.Clone(ke.Data)},
+		func(now time.Time, r *KEResult) { m.initShared(now, a, r) })
+	return 0
+}
+
+// initResponse is an IKE_SA_INIT response that waits for its shared secret.
+type initResponse struct {
+	suite     suite.IKE
+	spir      uint64
+	nat       nat
+	local     Path
+	nr, raw   []byte
+	req       []byte // our request that it answers
+	hashes    []uint16
+	childless bool
+}
+
+// initShared finishes the initiator's IKE_SA_INIT.
+func (m *Machine) initShared(now time.Time, a *initResponse, r *KEResult) {
+	if r.Err != nil || len(r.Shared) == 0 {
+		// The value may be forged: the true one may still come (ADV-B16).
+		m.drop(DropKE)
+		m.unverified(now, m.mismatch(wire.ExchangeIKESAInit, "public value", "a valid one for "+wire.GroupName(a.suite.Group), "one that is refused", r.Err))
+		m.state = StateInitSent
+		m.req.at = now.Add(m.cfg.Retransmit.wait(m.req.sends))
+		return
+	}
+	hs := m.hs
+	m.spir = a.spir
+	hs.nr, hs.msg1, hs.msg2 = a.nr, a.req, a.raw
+	hs.peerHashes, hs.childless = a.hashes, a.childless
+	if !m.path.Local.IsValid() || m.path.Local.Addr().IsUnspecified() {
+		m.path.Local = a.local.Local
+	}
+	m.req = m.req.done()
+	hs.sent, hs.cookie, hs.fakeHash = nil, nil, nil
+	if err := m.derive(a.suite, r.Shared); err != nil {
+		m.fail(now, err)
+		return
+	}
+	m.applyNAT(a.nat)
+	if hs.child == nil && !hs.childless {
+		m.fail(now, m.mismatch(wire.ExchangeIKESAInit, "childless IKE SA", "CHILDLESS_IKEV2_SUPPORTED (RFC 6023)", "none", nil))
+		return
+	}
+	m.authSign(now, m.hs.msg1, hs.nr, m.cfg.RemoteID, nil)
+}
+
+// derive makes the keys of the SA.
+func (m *Machine) derive(s suite.IKE, shared suite.Secret) error {
+	keys, err := suite.Derive(s, m.hs.ni, m.hs.nr, shared, m.spii, m.spir)
+	shared.Zero()
+	if err != nil {
+		return err
+	}
+	i2r, err := suite.NewProtector(s, keys.SKei, keys.SKai)
+	if err != nil {
+		return err
+	}
+	r2i, err := suite.NewProtector(s, keys.SKer, keys.SKar)
+	if err != nil {
+		return err
+	}
+	if m.role == Initiator {
+		m.out, m.in = i2r, r2i
+	} else {
+		m.out, m.in = r2i, i2r
+	}
+	m.suite, m.hs.keys, m.skd = s, keys, keys.SKd
+	if m.cfg.KeyLog {
+		m.emit(&KeyLog{IKE: &IKEKeys{SPIi: m.spii, SPIr: m.spir, Suite: s,
+			SKei: bytes.Clone(keys.SKei), SKer: bytes.Clone(keys.SKer),
+			SKai: bytes.Clone(keys.SKai), SKar: bytes.Clone(keys.SKar)}})
+	}
+	// What only these exchanges needed is gone; SK_d stays (forward secrecy).
+	keys.SKei.Zero()
+	keys.SKer.Zero()
+	keys.SKai.Zero()
+	keys.SKar.Zero()
+	keys.SKd = nil
+	return nil
+}
+
+// initRefused handles a response without SA, KE and nonce: COOKIE and
+// INVALID_KE_PAYLOAD are acted on, the rest is only remembered.
+func (m *Machine) initRefused(now time.Time, msg *message) Drop {
+	if n := findNotify(msg.ps, wire.NotifyCookie); n != nil {
+		return m.initCookie(now, n.Data)
+	}
+	n := errorNotify(msg.ps)
+	if n == nil {
+		return DropSyntax
+	}
+	if n.NType == wire.NotifyInvalidKEPayload {
+		return m.initGroup(now, n)
+	}
+	why := ""
+	if n.NType == wire.NotifyNoProposalChosen {
+		why = "we offer " + proposalList(m.cfg.Proposals)
+	}
+	m.unverified(now, m.refusal(n.NType, msg.Exchange, true, why, nil))
+	return DropNotify
+}
+
+// initCookie sends the request again with a cookie in front (RFC 7296, Section
+// 2.6).
+func (m *Machine) initCookie(now time.Time, cookie []byte) Drop {
+	if len(cookie) == 0 || len(cookie) > maxCookie {
+		return DropSyntax
+	}
+	if bytes.Equal(cookie, m.hs.cookie) {
+		return DropNotify // answers a request sent before we had it
+	}
+	m.hs.cookie = bytes.Clone(cookie)
+	m.initSoon(now)
+	return 0
+}
+
+// initGroup handles INVALID_KE_PAYLOAD: one retry per group, with the full and
+// unchanged SA payload (RFC 7296, Sections 1.2 and 2.6.1). A forged one can only
+// make us use a group we offered; a group we had already is tried again at the
+// next scheduled send, not at once.
+func (m *Machine) initGroup(now time.Time, n *wire.Notify) Drop {
+	if len(n.Data) != 2 {
+		return DropSyntax
+	}
+	hs, group := m.hs, binary.BigEndian.Uint16(n.Data)
+	if !offersGroup(m.cfg.Proposals, group) || group == wire.GroupNone {
+		m.unverified(now, m.refusal(n.NType, wire.ExchangeIKESAInit, true,
+			fmt.Sprintf("wants %s, we offer %s", wire.GroupName(group), proposalList(m.cfg.Proposals)), nil))
+		return DropNotify // ADV-C2
+	}
+	if group == hs.sent[hs.current].group {
+		return DropNotify // answers an older request
+	}
+	if i := slices.IndexFunc(hs.sent, func(v initVariant) bool { return v.group == group }); i >= 0 {
+		hs.current, hs.stale = i, true // ADV-C3
+		return DropNotify
+	}
+	m.debug("peer wants another group", "group", wire.GroupName(group))
+	m.state = StateInitKey
+	m.req.at = time.Time{}
+	m.initKey(now, group)
+	return 0
+}
+
+// initSoon sends a changed request, at once or, if answers make us do so too
+// often, when the schedule says so (RFC 7296, Section 2.6; ADV-C4).
+func (m *Machine) initSoon(now time.Time) {
+	m.hs.stale = true
+	if m.hs.instant < maxInstantRetries {
+		m.hs.instant++
+		m.initRetry(now)
+	}
+}
+
+// unverified remembers what an unauthenticated response claims and reports each
+// kind once.
+func (m *Machine) unverified(now time.Time, err error) {
+	hs := m.hs
+	hs.refusals++
+	if hs.refusedAt.IsZero() {
+		hs.refusedAt = now
+	}
+	for i, e := range hs.refused {
+		if e.Error() == err.Error() {
+			hs.refused = append(slices.Delete(hs.refused, i, i+1), e) // the last one is the newest
+			return
+		}
+	}
+	if len(hs.refused) == maxUnverified {
+		return
+	}
+	hs.refused = append(hs.refused, err)
+	m.debug("unauthenticated refusal", "error", err)
+	m.emit(&Unverified{Err: err})
+}
+
+// initGivesUp ends an IKE_SA_INIT that has been refused again and again for some
+// time (RFC 7296, Section 2.21.1).
+func (m *Machine) initGivesUp(now time.Time) bool {
+	hs := m.hs
+	if hs.refusals < initRefusals || now.Sub(hs.refusedAt) < initGrace {
+		return false
+	}
+	m.fail(now, hs.refused[len(hs.refused)-1])
+	return true
+}
+
+// NewResponder returns a machine for an IKE_SA_INIT request. raw is the datagram,
+// borrowed for the call. An error means: malformed, drop it and forget it. A
+// request that is answered with an error notify gives a machine whose outputs are
+// that answer, Failed and Closed.
+func NewResponder(cfg *Config, path Path, raw []byte, now time.Time) (*Machine, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	m := &Machine{cfg: cfg, role: Responder, state: StateInitBusy, path: path, heard: now,
+		hs: &handshake{}, win: window{next: 1}, life: now.Add(cfg.halfOpen())}
+	msg, err := wire.Parse(raw)
+	var bad *wire.ParseError
+	switch {
+	case errors.As(err, &bad) && bad.Code == wire.NotifyUnsupportedCriticalPayload:
+		h, _ := wire.ParseHeader(raw)
+		if d := checkInit(h); d != 0 {
+			m.drop(d)
+			return nil, fmt.Errorf("ike: IKE_SA_INIT from %v: %s", path.Remote, d)
+		}
+		m.spii = h.SPIi
+		// RFC 7296, Section 2.5: the one error that names the octet (ADV-B4).
+		m.initRefuse(now, bad.Code, bad.NotifyData(), bad)
+		return m, nil
+	case err != nil:
+		m.drop(DropSyntax)
+		return nil, fmt.Errorf("ike: IKE_SA_INIT from %v: %w", path.Remote, err)
+	}
+	if d := checkInit(msg.Header); d != 0 {
+		m.drop(d)
+		return nil, fmt.Errorf("ike: IKE_SA_INIT from %v: %s", path.Remote, d)
+	}
+	m.spii = msg.SPIi
+	return m, m.initRequested(now, msg, raw)
+}
+
+// checkInit verifies the header of a request that starts an SA (RFC 7296, Sections
+// 2.2 and 3.1; ADV-A7 to A9).
+func checkInit(h wire.Header) Drop {
+	switch {
+	case h.Exchange != wire.ExchangeIKESAInit || h.Flags.Response() || !h.Flags.Initiator():
+		return DropDirection
+	case h.SPIi == 0 || h.SPIr != 0:
+		return DropSPI
+	case h.MessageID != 0:
+		return DropWindow
+	}
+	return 0
+}
+
+// requestInit is what an IKE_SA_INIT request must and may have (RFC 7296, Section
+// 1.2). The machine is made by it, so it is not in the table.
+var requestInit = transition{need: set(wire.PayloadSA, wire.PayloadKE, wire.PayloadNonce)}
+
+// initRequested chooses a suite and asks for the shared secret.
+func (m *Machine) initRequested(now time.Time, msg *wire.Message, raw []byte) error {
+	drop := func(d Drop, err error) error {
+		m.drop(d)
+		return fmt.Errorf("ike: IKE_SA_INIT from %v: %w", m.path.Remote, err)
+	}
+	if bad := requestInit.check(msg.Payloads, request); bad != nil {
+		return drop(DropSyntax, bad) // ADV-B1
+	}
+	sa, _ := wire.Get[*wire.SA](msg.Payloads)
+	ke, _ := wire.Get[*wire.KE](msg.Payloads)
+	ni, _ := wire.Get[*wire.Nonce](msg.Payloads)
+	for _, p := range msg.Payloads {
+		switch p.(type) {
+		case *wire.Encrypted, *wire.EncryptedFragment:
+			return drop(DropClear, errors.New("encrypted payload")) // ADV-G1
+		}
+	}
+	if err := sa.CheckOffer(); err != nil {
+		return drop(DropSyntax, err) // ADV-B7
+	}
+	s, _, chosen, mis := suite.ChooseIKE(sa.Proposals, m.cfg.Proposals)
+	if mis != nil {
+		m.initRefuse(now, wire.NotifyNoProposalChosen, nil, mis) // ADV-B9
+		return nil
+	}
+	if ke.Group != s.Group {
+		// RFC 7296, Section 1.2: two octets, the group we accept (ADV-B13, ADV-B14).
+		m.initRefuse(now, wire.NotifyInvalidKEPayload, binary.BigEndian.AppendUint16(nil, s.Group),
+			fmt.Errorf("expected a public value of %s, got %s", wire.GroupName(s.Group), wire.GroupName(ke.Group)))
+		return nil
+	}
+	if len(ni.Data) < s.MinNonce() {
+		return drop(DropSyntax, errors.New("nonce is too short for the PRF")) // ADV-B17
+	}
+	if len(ke.Data) != suite.KELen(s.Group) {
+		return drop(DropKE, fmt.Errorf("public value of %d octets for %s", len(ke.Data), wire.GroupName(s.Group))) // ADV-B15
+	}
+	hs := m.hs
+	var err error
+	if m.spir, err = m.randomSPI(); err != nil {
+		return err
+	}
+	if hs.nr, err = m.random(nonceLen); err != nil {
+		return err
+	}
+	hs.ni = bytes.Clone(ni.Data)
+	hs.msg1 = bytes.Clone(raw)
+	hs.digest = sha256.Sum256(raw)
+	hs.peerHashes = hashAlgs(msg.Payloads)
+	n := detectNAT(msg.Payloads, m.spii, 0, m.path)
+	m.applyNAT(n)
+	chosen.Transforms = slices.Clone(chosen.Transforms)
+	ask(m, &WorkKE{ID: m.workID(), Group: s.Group, Peer: bytes.Clone(ke.Data)}, func(now time.Time, r *KEResult) {
+		m.initRespond(now, s, chosen, n, r)
+	})
+	return nil
+}
+
+// initRefuse answers with an error and makes nothing. The responder's SPI is zero
+// (RFC 7296, Section 2.6).
+func (m *Machine) initRefuse(now time.Time, t wire.NotifyType, data []byte, why error) {
+	m.respondInit([]wire.Payload{notify(t, data)})
+	m.emit(&Failed{Err: m.refusal(t, wire.ExchangeIKESAInit, false, "", why)})
+	m.finish(now, ReasonRefused)
+}
+
+func (m *Machine) respondInit(ps []wire.Payload) []byte {
+	msg := wire.Message{Header: wire.Header{SPIi: m.spii, SPIr: m.spir, Exchange: wire.ExchangeIKESAInit, Flags: wire.FlagResponse}, Payloads: ps}
+	raw := msg.Append(nil)
+	m.count(func(c *Counters) { c.Responses.Add(1) })
+	m.emit(&Send{Path: m.path, Data: raw})
+	return raw
+}
+
+// initRespond sends SAr1, KEr, Nr, N(NAT_DETECTION_*), [CERTREQ],
+// [N(SIGNATURE_HASH_ALGORITHMS)], [N(CHILDLESS_IKEV2_SUPPORTED)].
+func (m *Machine) initRespond(now time.Time, s suite.IKE, chosen wire.Proposal, n nat, r *KEResult) {
+	if r.Err != nil || r.Key == nil || len(r.Shared) == 0 {
+		// RFC 6989, Section 2.5; before keys exist a malformed message is dropped.
+		m.drop(DropKE)
+		m.emit(&Failed{Err: m.mismatch(wire.ExchangeIKESAInit, "public value", "a valid one for "+wire.GroupName(s.Group), "one that is refused", r.Err)})
+		m.finish(now, ReasonRefused)
+		return
+	}
+	hs := m.hs
+	if err := m.derive(s, r.Shared); err != nil {
+		m.fail(now, err)
+		return
+	}
+	ps := []wire.Payload{
+		&wire.SA{Proposals: []wire.Proposal{chosen}},
+		&wire.KE{Group: s.Group, Data: r.Key.Public()},
+		&wire.Nonce{Data: hs.nr},
+	}
+	if n.seen {
+		var fake []byte
+		if m.cfg.ForceEncap {
+			var err error
+			if fake, err = m.random(wire.NATDHashLen); err != nil {
+				m.fail(now, err)
+				return
+			}
+		}
+		src, dst := natNotifies(m.spii, m.spir, m.path, fake)
+		ps = append(ps, src, dst)
+	}
+	for _, e := range m.cfg.CertRequest {
+		ps = append(ps, &wire.CertReq{Encoding: e})
+	}
+	if h := m.hashNotify(); h != nil {
+		ps = append(ps, h)
+	}
+	if m.cfg.Childless {
+		ps = append(ps, notify(wire.NotifyChildlessSupported, nil)) // RFC 6023, Section 3
+	}
+	m.state = StateHalfOpen
+	hs.msg2 = m.respondInit(ps)
+}
+
+// initAgain answers a bit-identical retransmission from the same address (RFC 7296,
+// Section 2.1; ADV-B18, ADV-B19).
+func (m *Machine) initAgain(path Path, raw []byte) Drop {
+	if path.Remote != m.path.Remote || sha256.Sum256(raw) != m.hs.digest {
+		return DropRepeat
+	}
+	m.count(func(c *Counters) { c.Resends.Add(1) })
+	m.emit(&Send{Path: m.path, Data: m.hs.msg2})
+	return 0
+}
+
+func (c *Config) halfOpen() time.Duration {
+	if c.HalfOpenLife > 0 {
+		return c.HalfOpenLife
+	}
+	return DefaultHalfOpenLife
+}
+
+var errMissing = errors.New("the work was answered with nothing")
+
+func orMissing(err error) error {
+	if err == nil {
+		return errMissing
+	}
+	return err
+}
