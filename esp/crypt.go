@@ -42,9 +42,9 @@ func newCrypt(c *Config, outbound bool) (*crypt, error) {
 	return st, nil
 }
 
-// setAAD builds the additional data, SPI and sequence number: 32 bits of it or,
+// aad builds the additional data, SPI and sequence number: 32 bits of it or,
 // extended, all 64 (RFC 4106, Section 5; RFC 7634, Section 2.1).
-func (st *crypt) setAAD(w *Worker, seq uint64) []byte {
+func (st *crypt) aad(w *Worker, seq uint64) []byte {
 	binary.BigEndian.PutUint32(w.aad[:4], st.spi)
 	if st.esn {
 		binary.BigEndian.PutUint64(w.aad[4:12], seq)
@@ -54,27 +54,20 @@ func (st *crypt) setAAD(w *Worker, seq uint64) []byte {
 	return w.aad[:8]
 }
 
-// seal seals one packet under the given sequence number and IV.
-func (st *crypt) seal(w *Worker, p *Packet, seq, iv uint64) bool {
+// seal seals one packet under the given sequence number and IV. The n octets at
+// p.Off end with the trailer, and there is room for the rest.
+func (st *crypt) seal(w *Worker, p *Packet, n int, seq, iv uint64) {
 	const head = headerLen + aeadIVLen
-	pad := -(p.Len + trailerLen) & (wordAlign - 1)
-	if p.Off < head || p.Off > len(p.Buf) || p.Len < 0 || p.Len > len(p.Buf)-p.Off ||
-		len(p.Buf)-p.Off-p.Len < pad+trailerLen+aeadICVLen {
-		return false
-	}
-	n := p.Len + pad + trailerLen
-	b := p.Buf[p.Off-head : p.Off+n+aeadICVLen : p.Off+n+aeadICVLen]
+	end := p.Off + n + aeadICVLen
+	b := p.Buf[p.Off-head : end : end]
 	binary.BigEndian.PutUint32(b[0:4], st.spi)
 	binary.BigEndian.PutUint32(b[4:8], uint32(seq))
 	binary.BigEndian.PutUint64(b[8:16], iv)
-	putTrailer(b[head+p.Len:head+n], p.Next)
-
 	binary.BigEndian.PutUint64(w.nonce[saltLen:], iv)
-	st.aead.Seal(b[head:head], w.nonce[:], b[head:head+n], st.setAAD(w, seq))
+	st.aead.Seal(b[head:head], w.nonce[:], b[head:head+n], st.aad(w, seq))
 	p.Off -= head
 	p.Len = len(b)
 	p.seq = seq
-	return true
 }
 
 // open authenticates and decrypts one packet whose length was checked and returns
@@ -83,7 +76,7 @@ func (st *crypt) open(w *Worker, p *Packet) ([]byte, bool) {
 	const head = headerLen + aeadIVLen
 	b := p.Buf[p.Off : p.Off+p.Len : p.Off+p.Len]
 	copy(w.nonce[saltLen:], b[headerLen:head])
-	plain, err := st.aead.Open(b[head:head], w.nonce[:], b[head:], st.setAAD(w, p.seq))
+	plain, err := st.aead.Open(b[head:head], w.nonce[:], b[head:], st.aad(w, p.seq))
 	return plain, err == nil
 }
 

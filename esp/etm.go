@@ -140,32 +140,26 @@ func (e *etm) zero() {
 	e.idle = nil
 }
 
-// sealETM seals one packet; iv is what the IV is derived from.
-func (st *crypt) sealETM(w *Worker, x *etmContext, p *Packet, seq uint64) bool {
+// sealETM is seal for the suites of this file.
+func (st *crypt) sealETM(w *Worker, x *etmContext, p *Packet, n int, seq uint64) {
 	s := &st.etm.suite
 	head, icv := headerLen+s.ivLen(), s.icvLen()
-	pad := -(p.Len + trailerLen) & (s.align() - 1)
-	if p.Off < head || p.Off > len(p.Buf) || p.Len < 0 || p.Len > len(p.Buf)-p.Off ||
-		len(p.Buf)-p.Off-p.Len < pad+trailerLen+icv {
-		return false
-	}
-	n := p.Len + pad + trailerLen
-	b := p.Buf[p.Off-head : p.Off+n+icv : p.Off+n+icv]
+	end := p.Off + n + icv
+	b := p.Buf[p.Off-head : end : end]
 	binary.BigEndian.PutUint32(b[0:4], st.spi)
 	binary.BigEndian.PutUint32(b[4:8], uint32(seq))
-	putTrailer(b[head+p.Len:head+n], p.Next)
+	body := b[head : head+n]
 	if x.enc != nil {
 		clear(w.mac[:cbcBlock])
 		binary.BigEndian.PutUint64(w.mac[8:16], seq)
 		st.etm.iv.Encrypt(b[headerLen:head], w.mac[:cbcBlock])
 		x.enc.SetIV(b[headerLen:head])
-		x.enc.CryptBlocks(b[head:head+n], b[head:head+n])
+		x.enc.CryptBlocks(body, body)
 	}
 	copy(b[head+n:], st.sum(w, x, b[:head+n], seq))
 	p.Off -= head
 	p.Len = len(b)
 	p.seq = seq
-	return true
 }
 
 // openETM verifies the ICV and only then decrypts (RFC 4303, Section 3.4.4.1). The

@@ -15,6 +15,7 @@ type Inbound struct {
 	suite  Suite
 	mode   Mode
 	esn    bool
+	head   int // octets in front of the payload
 	minLen int // octets of the smallest packet
 	blocks int // what the ciphertext must be a multiple of
 
@@ -41,12 +42,13 @@ func NewInbound(c Config) (*Inbound, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := &Inbound{spi: c.SPI, suite: c.Suite, mode: c.Mode, esn: c.ESN, win: win, blocks: 1}
+	i := &Inbound{spi: c.SPI, suite: c.Suite, mode: c.Mode, esn: c.ESN, win: win,
+		head: headerLen + c.Suite.ivLen(), blocks: 1}
 	body := trailerLen
 	if c.Suite.Encr == EncrAESCBC {
 		body, i.blocks = cbcBlock, cbcBlock
 	}
-	i.minLen = headerLen + c.Suite.ivLen() + body + c.Suite.icvLen()
+	i.minLen = i.head + body + c.Suite.icvLen()
 	i.crypt.Store(st)
 	return i, nil
 }
@@ -75,14 +77,13 @@ func (i *Inbound) Open(w *Worker, pkts []Packet) {
 		i.stats.drops[DropClosed].Add(uint64(len(pkts)))
 		return
 	}
-	for k := range pkts {
-		i.parse(&pkts[k])
-	}
-	i.precheck(pkts)
+	i.mu.Lock()
+	i.win.Snapshot(&w.seen)
+	i.mu.Unlock()
 	copy(w.nonce[:saltLen], st.salt[:])
 	for k := range pkts {
 		p := &pkts[k]
-		if p.Drop != DropUnset {
+		if !i.precheck(&w.seen, p) {
 			continue
 		}
 		var plain []byte
@@ -96,12 +97,10 @@ func (i *Inbound) Open(w *Worker, pkts []Packet) {
 			p.refuse(DropAuth)
 			continue
 		}
-		off := p.Off + headerLen + i.suite.ivLen()
-		if d := i.strip(p, plain); d != Pass {
-			p.Drop, p.Len = d, 0 // authentic: keeps seq for commit
-			continue
+		p.Off += i.head
+		if p.Drop = i.strip(p, plain); p.Drop != Pass {
+			p.Len = 0 // but authentic: keeps seq for commit
 		}
-		p.Off, p.Drop = off, Pass
 	}
 	clear(w.nonce[:])
 	i.commit(pkts)
@@ -109,39 +108,33 @@ func (i *Inbound) Open(w *Worker, pkts []Packet) {
 
 func (p *Packet) refuse(d Drop) { p.Drop, p.Len, p.seq = d, 0, 0 }
 
-// parse does what needs neither lock nor key, and leaves the 32 bits of the
-// sequence number in p.seq and DropUnset in p.Drop.
-func (i *Inbound) parse(p *Packet) {
-	if p.Len < i.minLen || p.Off < 0 || p.Off > len(p.Buf) || p.Len > len(p.Buf)-p.Off || p.Len&(i.blocks-1) != i.minLen&(i.blocks-1) {
+// precheck refuses what can be refused without cryptography (RFC 4303, Section
+// 3.4.3), or sets p.seq. It goes by the window as it was when the batch began, and
+// changes no state of the SA.
+func (i *Inbound) precheck(seen *replay.Snapshot, p *Packet) bool {
+	if p.Len < i.minLen || p.Off < 0 || p.Off > len(p.Buf) || p.Len > len(p.Buf)-p.Off || (p.Len-i.minLen)&(i.blocks-1) != 0 {
 		p.refuse(DropShort)
-		return
+		return false
 	}
 	b := p.Buf[p.Off : p.Off+headerLen]
 	if binary.BigEndian.Uint32(b[0:4]) != i.spi {
 		p.refuse(DropSPI)
-		return
+		return false
 	}
-	p.seq = uint64(binary.BigEndian.Uint32(b[4:8]))
-	p.Drop = DropUnset
-}
-
-// precheck refuses what the window refuses already, before any cryptography
-// (RFC 4303, Section 3.4.3). It changes no state of the SA.
-func (i *Inbound) precheck(pkts []Packet) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	for k := range pkts {
-		p := &pkts[k]
-		if p.Drop != DropUnset {
-			continue
-		}
-		if i.esn {
-			p.seq = i.win.Infer(uint32(p.seq))
-		}
-		if !i.win.Check(p.seq) {
-			p.refuse(i.late(p.seq))
-		}
+	low := binary.BigEndian.Uint32(b[4:8])
+	p.seq = uint64(low)
+	if i.esn {
+		p.seq = seen.Infer(low)
 	}
+	if !seen.Check(p.seq) {
+		if seen.Old(p.seq) {
+			p.refuse(DropOld)
+		} else {
+			p.refuse(DropReplay)
+		}
+		return false
+	}
+	return true
 }
 
 // late names the reason for which the window refused seq.
@@ -205,13 +198,12 @@ func (i *Inbound) Mode() Mode { return i.mode }
 func (i *Inbound) ESN() bool { return i.esn }
 
 // HeaderLen returns the octets in front of a payload.
-func (i *Inbound) HeaderLen() int { return headerLen + i.suite.ivLen() }
+func (i *Inbound) HeaderLen() int { return i.head }
 
 // Overhead returns the octets that a packet has in addition to a payload of that
 // length, if the sender pads no more than it must.
 func (i *Inbound) Overhead(payload int) int {
-	pad := -(payload + trailerLen) & (i.suite.align() - 1)
-	return headerLen + i.suite.ivLen() + pad + trailerLen + i.suite.icvLen()
+	return i.suite.overhead(payload)
 }
 
 // Packets returns the number of packets that passed.

@@ -1,6 +1,10 @@
 package esp
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/btns-go/btns/esp/replay"
+)
 
 // Room that every buffer leaves around a payload, in octets.
 const (
@@ -88,4 +92,5 @@ type Worker struct {
 	nonce [nonceLen]byte
 	aad   [maxAADLen]byte
 	mac   [maxMACLen]byte
+	seen  replay.Snapshot
 }

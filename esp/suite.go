@@ -178,3 +178,9 @@ func (s Suite) align() int {
 	}
 	return wordAlign
 }
+
+// overhead returns what ESP adds to a payload of that length.
+func (s Suite) overhead(payload int) int {
+	pad := -(payload + trailerLen) & (s.align() - 1)
+	return headerLen + s.ivLen() + pad + trailerLen + s.icvLen()
+}

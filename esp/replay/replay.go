@@ -11,7 +11,8 @@
 // # Ownership and concurrency
 //
 // A Window belongs to one inbound SA and is not safe for concurrent use: the
-// SA calls it under its own lock.
+// SA calls it under its own lock. A Snapshot is a copy to check against without
+// that lock.
 //
 // # Limits
 //
@@ -40,14 +41,22 @@ const (
 	MaxSize     = 4096
 )
 
-const wordBits = 64
+const (
+	wordBits = 64
+	maxWords = 2 * MaxSize / wordBits // the power of two above MaxSize/wordBits+1
+)
 
 // Window is one anti-replay window. Use New.
 type Window struct {
-	size uint64 // W, a multiple of wordBits
-	mask uint64 // len(ring)-1
-	top  uint64 // highest number committed; 0 = none yet
+	edges
 	ring []uint64
+}
+
+// edges are where a window ends.
+type edges struct {
+	size uint64 // W, a multiple of wordBits
+	mask uint64 // words in the ring - 1
+	top  uint64 // highest number committed; 0 = none yet
 }
 
 // New returns an empty window of size packets: a multiple of 64 from MinSize to
@@ -63,30 +72,62 @@ func New(size int) (*Window, error) {
 	for words < size/wordBits+1 {
 		words *= 2
 	}
-	return &Window{size: uint64(size), mask: uint64(words - 1), ring: make([]uint64, words)}, nil
+	return &Window{edges: edges{size: uint64(size), mask: uint64(words - 1)}, ring: make([]uint64, words)}, nil
 }
 
 // Size returns the window's size in packets.
-func (w *Window) Size() int { return int(w.size) }
+func (e *edges) Size() int { return int(e.size) }
 
 // Top returns the highest number committed, 0 before the first.
-func (w *Window) Top() uint64 { return w.top }
+func (e *edges) Top() uint64 { return e.top }
 
 // Old reports whether seq lies left of the window, where nothing is known about
 // it any more. Number 0 is never sent (RFC 4303, Section 2.2) and counts as old.
-func (w *Window) Old(seq uint64) bool {
-	return seq == 0 || (seq <= w.top && w.top-seq >= w.size)
+func (e *edges) Old(seq uint64) bool {
+	return seq == 0 || (seq <= e.top && e.top-seq >= e.size)
+}
+
+// Infer returns the 64-bit number whose low half is low and that lies nearest to
+// the window: in it, or within 2^32 packets after its left edge (RFC 4303,
+// Appendix A2.2). It returns 0, which no window accepts, where that would pass
+// 2^64-1. The result is a guess until the packet has authenticated with it.
+func (e *edges) Infer(low uint32) uint64 {
+	var left uint64 // the lowest number the window can still tell apart
+	if e.top >= e.size {
+		left = e.top - e.size + 1
+	}
+	seq := left + uint64(low-uint32(left))
+	if seq < left {
+		return 0
+	}
+	return seq
 }
 
 // Check reports whether seq could be committed now. It changes nothing.
-func (w *Window) Check(seq uint64) bool {
-	if seq > w.top {
+func (w *Window) Check(seq uint64) bool { return w.check(w.ring, seq) }
+
+func (e *edges) check(ring []uint64, seq uint64) bool {
+	if seq > e.top {
 		return true
 	}
-	if seq == 0 || w.top-seq >= w.size {
-		return false
-	}
-	return w.ring[seq/wordBits&w.mask]&(1<<(seq%wordBits)) == 0
+	return !e.Old(seq) && ring[seq/wordBits&e.mask]&(1<<(seq%wordBits)) == 0
+}
+
+// Snapshot is a copy of a Window that answers what the Window would have answered
+// then: a batch is checked against it while others commit. The zero Snapshot is
+// ready for Window.Snapshot and nothing else.
+type Snapshot struct {
+	edges
+	ring [maxWords]uint64
+}
+
+// Check is Window.Check at the time of the snapshot.
+func (s *Snapshot) Check(seq uint64) bool { return s.check(s.ring[:], seq) }
+
+// Snapshot copies w into s: at most 1 KiB.
+func (w *Window) Snapshot(s *Snapshot) {
+	s.edges = w.edges
+	copy(s.ring[:], w.ring)
 }
 
 // Commit records seq, whose packet is authentic, and moves the window forward if
@@ -115,20 +156,4 @@ func (w *Window) Commit(seq uint64) bool {
 	}
 	*p |= bit
 	return true
-}
-
-// Infer returns the 64-bit number whose low half is low and that lies nearest to
-// the window: in it, or within 2^32 packets after its left edge (RFC 4303,
-// Appendix A2.2). It returns 0, which no window accepts, where that would pass
-// 2^64-1. The result is a guess until the packet has authenticated with it.
-func (w *Window) Infer(low uint32) uint64 {
-	var left uint64 // the lowest number the window can still tell apart
-	if w.top >= w.size {
-		left = w.top - w.size + 1
-	}
-	seq := left + uint64(low-uint32(left))
-	if seq < left {
-		return 0
-	}
-	return seq
 }
