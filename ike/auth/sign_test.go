@@ -160,7 +160,7 @@ func TestADV_D11_WrongSignature(t *testing.T) {
 					if Verify(key.Public(), &wire.Auth{Method: a.Method, Data: a.Data[:i]}, octets, rules) == nil {
 						t.Errorf("cut to %d octets it verifies", i)
 					}
-					for bit := range 8 {
+					for _, bit := range bitsToFlip(kind, i) {
 						x := bytes.Clone(a.Data)
 						x[i] ^= 1 << bit
 						if Verify(key.Public(), &wire.Auth{Method: a.Method, Data: x}, octets, rules) == nil {
@@ -417,4 +417,12 @@ func cubeRoot(v *big.Int) *big.Int {
 		}
 	}
 	return low
+}
+
+// bitsToFlip is all bits of an octet, or one of them where verifying is slow.
+func bitsToFlip(kind Kind, octet int) []int {
+	if kind == KindECDSAP384 {
+		return []int{octet % 8}
+	}
+	return []int{0, 1, 2, 3, 4, 5, 6, 7}
 }
