@@ -133,7 +133,7 @@ func (m *Machine) authAnswer(now time.Time, msg *message) {
 	m.state = StateAuthCheck
 	who := identity{id: *idr, spki: spki}
 	ask(m, &WorkVerify{ID: m.workID(), AssertedID: *idr, AskedID: m.cfg.RemoteID, Auth: *auth, SPKI: spki,
-		Certs: certs, Octets: octets, PRF: m.suite.PRF, Path: m.path}, func(now time.Time, r *VerifyResult) {
+		Certs: certs, Octets: octets, PRF: m.suite.PRF, PeerHashes: hs.peerHashes, Path: m.path}, func(now time.Time, r *VerifyResult) {
 		if !r.OK {
 			// RFC 7296, Section 2.21.2: told in an exchange of its own.
 			m.abort(now, m.refusal(wire.NotifyAuthenticationFailed, wire.ExchangeIKEAuth, false,
@@ -199,7 +199,7 @@ func (m *Machine) authRequested(now time.Time, msg *message) {
 	m.state = StateAuthBusy
 	octets := m.signedOctets(hs.keys.SKpi, hs.msg1, hs.nr, rawBody(msg.first, msg.inner, wire.PayloadIDi))
 	ask(m, &WorkVerify{ID: m.workID(), AssertedID: *idi, AskedID: a.asked, Auth: *auth, SPKI: spki, Certs: certs,
-		Octets: octets, PRF: m.suite.PRF, Path: m.path}, func(now time.Time, r *VerifyResult) {
+		Octets: octets, PRF: m.suite.PRF, PeerHashes: hs.peerHashes, Path: m.path}, func(now time.Time, r *VerifyResult) {
 		if !r.OK {
 			m.authRefuse(now, r.Err)
 			return

@@ -73,6 +73,7 @@ type WorkVerify struct {
 	Certs      []wire.Cert
 	Octets     []byte // what the peer signed
 	PRF        uint16
+	PeerHashes []uint16 // the peer's SIGNATURE_HASH_ALGORITHMS; nil if it sent none
 	Path       Path
 }
 

@@ -1,0 +1,121 @@
+package iketest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/suite"
+	"github.com/btns-go/btns/ike/wire"
+)
+
+// work answers Work, inline or later.
+func (e *End) work(w ike.Work) {
+	s := e.Host.Sim
+	complete := func(r ike.WorkResult) { e.M.Complete(s.Now, w.WorkID(), r) }
+	if s.Faults.Work == 0 {
+		complete(e.answer(w))
+		return
+	}
+	s.After(time.Duration(s.rand.Int64N(int64(s.Faults.Work))), func() {
+		r := e.answer(w)
+		e.input(func() { complete(r) })
+	})
+}
+
+func (e *End) answer(w ike.Work) ike.WorkResult {
+	var r ike.WorkResult
+	switch w := w.(type) {
+	case *ike.WorkKE:
+		r = e.ke(w)
+	case *ike.WorkSign:
+		r = e.sign(w)
+	case *ike.WorkVerify:
+		r = e.verify(w)
+	case *ike.WorkDecide:
+		r = e.decide(w)
+	default:
+		e.fail("unknown work %T", w)
+	}
+	if e.Host.Answer != nil {
+		r = e.Host.Answer(w, r)
+	}
+	if v, ok := r.(*ike.VerifyResult); ok && v.OK {
+		e.verified = true
+	}
+	return r
+}
+
+func (e *End) ke(w *ike.WorkKE) *ike.KEResult {
+	r := &ike.KEResult{Key: w.Key}
+	if r.Key == nil {
+		r.Key, r.Err = suite.GenerateKE(w.Group, reader{e.Host.rand})
+	}
+	if r.Err == nil && w.Peer != nil {
+		r.Shared, r.Err = r.Key.Shared(w.Peer)
+	}
+	return r
+}
+
+func (e *End) sign(w *ike.WorkSign) *ike.SignResult {
+	h := e.Host
+	if w.Local.Method == wire.AuthMethodPSK {
+		data, err := auth.PSKAuth(w.PRF, h.Secret, w.Octets)
+		return &ike.SignResult{Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: err}
+	}
+	a, err := auth.Sign(h.Key, w.Octets, w.PeerHashes)
+	return &ike.SignResult{Auth: a, Err: err}
+}
+
+func (e *End) verify(w *ike.WorkVerify) *ike.VerifyResult {
+	h := e.Host
+	if want := h.WantID; want != nil && (w.AssertedID.IType != want.IType || !bytes.Equal(w.AssertedID.Data, want.Data)) {
+		return &ike.VerifyResult{Err: fmt.Errorf("identity %s is not %s", w.AssertedID.String(), want.String())}
+	}
+	var err error
+	switch {
+	case h.Key == nil:
+		err = auth.VerifyPSK(w.PRF, h.Secret, &w.Auth, w.Octets)
+	case w.SPKI == nil:
+		err = errors.New("no bare key")
+	case h.Trust != nil && !slices.ContainsFunc(h.Trust, func(k []byte) bool { return bytes.Equal(k, w.SPKI) }):
+		err = errors.New("key is not trusted")
+	default:
+		err = auth.VerifySPKI(w.SPKI, &w.Auth, w.Octets, auth.Rules{})
+	}
+	return &ike.VerifyResult{OK: err == nil, Err: err, Peer: w.AssertedID.String()}
+}
+
+func (e *End) decide(w *ike.WorkDecide) *ike.DecideResult {
+	h := e.Host
+	if !e.verified {
+		e.fail("I1: asked to decide before AUTH is verified")
+	}
+	if w.Peer == nil {
+		e.fail("asked to decide for nobody")
+	}
+	if h.Refuse != 0 {
+		return &ike.DecideResult{Refuse: h.Refuse}
+	}
+	transport := w.Transport && h.Transport
+	pair := w.Pair
+	if !transport {
+		pair = w.Asked
+	}
+	narrowed, ok := h.Allow.Intersect(pair)
+	if !ok {
+		return &ike.DecideResult{Refuse: wire.NotifyTSUnacceptable, Err: errors.New("nothing in common")}
+	}
+	s, _, chosen, mis := suite.ChooseESP(w.Proposals, h.ESP)
+	if mis != nil {
+		return &ike.DecideResult{Refuse: wire.NotifyNoProposalChosen, Err: mis}
+	}
+	e.decided++
+	h.ref++
+	return &ike.DecideResult{SPI: h.Reserve(), Pair: narrowed, Chosen: chosen, Suite: s, Transport: transport,
+		Name: "net", Ref: h.ref}
+}

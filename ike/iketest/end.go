@@ -1,0 +1,221 @@
+package iketest
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/gate"
+	"github.com/btns-go/btns/ike/wire"
+)
+
+// End is one machine of a host and what came of it.
+type End struct {
+	Host *Host
+	M    *ike.Machine
+
+	Established *ike.Established
+	Failed      error
+	Closed      *ike.Closed
+	Children    map[uint32]*Child // by our inbound SPI; as a data plane has them
+	Made        []*Child          // all that ever were
+	ChildErrors []error
+	Unverified  []error
+	Events      []ike.Event
+	Keys        *ike.IKEKeys
+
+	role              ike.Role
+	verified          bool // some WorkVerify was answered with OK
+	decided           int  // WorkDecide answered with accept
+	bytesIn, bytesOut int
+}
+
+// Child is a child SA as a data plane has it.
+type Child struct {
+	ike.Child
+	InKey, OutKey []byte
+	Outbound      bool // ChildOutbound came
+	Removed       *ike.ChildRemoved
+	End           *End
+}
+
+// Up reports whether the SA is established and not over.
+func (e *End) Up() bool { return e.Established != nil && e.Closed == nil && e.Failed == nil }
+
+func (e *End) key() gate.Key {
+	return gate.Key{SPI: e.M.LocalSPI(), Initiator: e.role == ike.Initiator}
+}
+
+// Do runs a command of the machine and what follows.
+func (e *End) Do(f func(m *ike.Machine)) { e.input(func() { f(e.M) }) }
+
+// CreateChild asks for a further child SA.
+func (e *End) CreateChild(req *ike.ChildRequest) {
+	e.Do(func(m *ike.Machine) { m.CreateChild(e.Host.Sim.Now, *req) })
+}
+
+// input gives the machine something and carries out what comes.
+func (e *End) input(f func()) {
+	f()
+	for {
+		o, ok := e.M.Next()
+		if !ok {
+			break
+		}
+		e.carryOut(o)
+	}
+	e.check()
+}
+
+func (e *End) carryOut(o ike.Output) {
+	h, s := e.Host, e.Host.Sim
+	if ev, ok := o.(ike.Event); ok {
+		e.Events = append(e.Events, ev)
+		if _, late := o.(*ike.SPIReleased); e.Closed != nil && !late {
+			e.fail("event %T after Closed", o)
+		}
+	}
+	switch o := o.(type) {
+	case *ike.Send:
+		e.sent(o)
+		h.send(o.Path, o.Data)
+	case ike.Work:
+		e.work(o)
+	case *ike.Established:
+		if e.Established != nil {
+			e.fail("established twice")
+		}
+		if !e.verified {
+			e.fail("I1: established without a verified AUTH")
+		}
+		e.Established = o
+		h.Gate.Establish(s.Now, e.key())
+	case *ike.ChildInbound:
+		e.inbound(o)
+	case *ike.ChildOutbound:
+		c := e.Children[o.InSPI]
+		if c == nil || c.Outbound {
+			e.fail("ChildOutbound %08x without its inbound half, or twice", o.InSPI)
+			return
+		}
+		c.Outbound, c.OutKey = true, o.Key
+	case *ike.ChildRemoved:
+		c := e.Children[o.InSPI]
+		if c == nil {
+			e.fail("removes child %08x that is not there", o.InSPI)
+			return
+		}
+		c.Removed = o
+		delete(e.Children, o.InSPI)
+		h.SPIs[o.InSPI] = SPIRemoved
+	case *ike.SPIReleased:
+		if h.SPIs[o.SPI] != SPIReserved {
+			e.fail("SPI %08x released in state %d", o.SPI, h.SPIs[o.SPI])
+		}
+		h.SPIs[o.SPI] = SPIReleased
+	case *ike.ChildFailed:
+		if o.Err == nil {
+			e.fail("ChildFailed without reason")
+		}
+		e.ChildErrors = append(e.ChildErrors, o.Err)
+	case *ike.Unverified:
+		e.Unverified = append(e.Unverified, o.Err)
+	case *ike.PathChanged:
+	case *ike.KeyLog:
+		if o.IKE != nil {
+			e.Keys = o.IKE
+		}
+	case *ike.Failed:
+		if e.Failed != nil || o.Err == nil {
+			e.fail("failed twice, or without reason: %v", o.Err)
+		}
+		e.Failed = o.Err
+		if len(e.Children) > 0 {
+			e.fail("failed with children left")
+		}
+	case *ike.Closed:
+		if e.Closed != nil {
+			e.fail("closed twice")
+		}
+		e.Closed = o
+		if len(e.Children) > 0 {
+			e.fail("closed with children left")
+		}
+		if o.Until.IsZero() {
+			h.Gate.Remove(e.key())
+			return
+		}
+		s.After(o.Until.Sub(s.Now), func() { h.Gate.Remove(e.key()) })
+	default:
+		e.fail("unknown output %T", o)
+	}
+}
+
+func (e *End) inbound(o *ike.ChildInbound) {
+	h := e.Host
+	if e.Established == nil {
+		e.fail("I1: child SA before the IKE SA is established")
+	}
+	if h.SPIs[o.InSPI] != SPIReserved {
+		e.fail("ChildInbound %08x in state %d", o.InSPI, h.SPIs[o.InSPI])
+	}
+	h.SPIs[o.InSPI] = SPIInstalled
+	c := &Child{Child: o.Child, InKey: o.Key, End: e}
+	e.Children[o.InSPI] = c
+	e.Made = append(e.Made, c)
+}
+
+// sent checks a datagram that leaves.
+func (e *End) sent(o *ike.Send) {
+	s := e.Host.Sim
+	h, err := wire.ParseHeader(o.Data)
+	if err != nil || int(h.Length) != len(o.Data) || h.Flags.Initiator() != (e.role == ike.Initiator) {
+		e.fail("sends a malformed datagram")
+		return
+	}
+	// I12: an unauthenticated peer gets no more than it sent, its INIT response excepted.
+	if e.role == ike.Responder && e.Established == nil && h.Exchange != wire.ExchangeIKESAInit {
+		e.bytesOut += len(o.Data)
+		if e.bytesOut > e.bytesIn {
+			e.fail("I12: %d octets out for %d in before authentication", e.bytesOut, e.bytesIn)
+		}
+	}
+	if h.Exchange == wire.ExchangeIKESAInit {
+		return
+	}
+	// I4: one (key, IV) seals one message. The IV follows header and payload header.
+	k := ivKey{h.SPIi, h.SPIr, h.Flags.Initiator(), string(o.Data[32:40])}
+	if old, ok := s.ivs[k]; ok && !bytes.Equal(old, o.Data) {
+		e.fail("I4: IV %x used twice", k.iv)
+	}
+	s.ivs[k] = bytes.Clone(o.Data)
+}
+
+type ivKey struct {
+	spii, spir uint64
+	initiator  bool
+	iv         string
+}
+
+// check verifies what holds after every step.
+func (e *End) check() {
+	if e.Host.Counters.Panics.Load() != 0 {
+		e.fail("a panic was recovered")
+	}
+	if e.M.State() == ike.StateEstablished && !e.verified {
+		e.fail("I1: in ESTABLISHED without a verified AUTH")
+	}
+	if e.Closed != nil && e.Closed.Until.IsZero() && !e.M.Deadline().IsZero() {
+		e.fail("I9: a deadline after Closed")
+	}
+	if _, more := e.M.Next(); more {
+		e.fail("output after it was drained")
+	}
+}
+
+func (e *End) fail(format string, args ...any) {
+	e.Host.Sim.fail("%s %s: %s", e.Host.Name, e.role, fmt.Sprintf(format, args...))
+}
+
+// String names host and role.
+func (e *End) String() string { return e.Host.Name + " " + e.role.String() }
