@@ -2,9 +2,14 @@ package tuntest
 
 import (
 	"errors"
-	"io"
+	"net"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/btns-go/btns/tun"
+	"github.com/btns-go/btns/tun/udp"
 )
 
 // RelayConfig says what a Relay joins.
@@ -14,47 +19,106 @@ type RelayConfig struct {
 	// Target is one of the two ends; what comes from elsewhere first is the other one. If
 	// it is the zero value, the first two distinct sources are the ends.
 	Target netip.AddrPort
-	// Recorder gets a copy of every datagram; nil records nothing.
+	// Recorder gets a copy of every datagram that is passed on; nil records nothing.
+	// Several relays may have the same one.
 	Recorder *Recorder
 }
 
-// A Relay passes UDP datagrams between two ends and records them.
-type Relay struct{}
+// A Relay passes UDP datagrams between two ends, whatever is in them, and records them as
+// coming from one end and going to the other. A third party's datagrams are dropped.
+type Relay struct {
+	wire *udp.Wire
+	rec  *Recorder
+	ends [2]netip.AddrPort // owned by run; the zero value is not known yet
+	wg   sync.WaitGroup
+
+	passed, dropped atomic.Uint64
+}
+
+// relayBatch is the number of slots of one Receive: room for several messages that the
+// kernel joined.
+const relayBatch = 128
 
 // NewRelay starts a relay.
-func NewRelay(cfg RelayConfig) (*Relay, error) { return nil, errors.ErrUnsupported }
+func NewRelay(cfg RelayConfig) (*Relay, error) {
+	at := cfg.Listen
+	if !at.Addr().IsValid() {
+		at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
+	}
+	w, err := udp.Listen(udp.Config{Addrs: []netip.AddrPort{at}, Offload: true, Opaque: true})
+	if err != nil {
+		return nil, err
+	}
+	r := &Relay{wire: w, rec: cfg.Recorder}
+	r.ends[0] = netip.AddrPortFrom(cfg.Target.Addr().Unmap(), cfg.Target.Port())
+	r.wg.Go(r.run)
+	return r, nil
+}
 
 // Addr returns the address to which both ends send.
-func (r *Relay) Addr() netip.AddrPort { return netip.AddrPort{} }
+func (r *Relay) Addr() netip.AddrPort { return r.wire.LocalAddr(netip.Addr{})[0] }
+
+// Counts returns the number of datagrams passed on and of those dropped.
+func (r *Relay) Counts() (passed, dropped uint64) { return r.passed.Load(), r.dropped.Load() }
 
 // Close stops the relay and waits for it.
-func (r *Relay) Close() error { return nil }
+func (r *Relay) Close() error {
+	err := r.wire.Close()
+	r.wg.Wait()
+	return err
+}
 
-// A Recorder keeps datagrams as a pcapng file in memory, up to a limit, and watches for
-// byte strings in all of them, kept or not. It is safe for concurrent use.
-type Recorder struct{}
+func (r *Relay) run() {
+	batch := tun.NewBatch(relayBatch, 0)
+	var out []tun.Packet
+	for {
+		in, err := batch.Receive(r.wire)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue // about one packet; there is nobody to tell
+		}
+		now := time.Now()
+		out = out[:0]
+		for _, p := range in {
+			to, ok := r.other(p.Path.Remote)
+			if !ok {
+				r.dropped.Add(1)
+				continue
+			}
+			if r.rec != nil {
+				r.rec.Record(now, p.Path.Remote, to, p.Data())
+			}
+			p.Path.Remote = to
+			out = append(out, p)
+		}
+		for len(out) > 0 {
+			n, err := r.wire.Send(out)
+			r.passed.Add(uint64(n))
+			if err != nil && n < len(out) {
+				n++ // refused: lost, as on any other path
+				r.dropped.Add(1)
+			}
+			out = out[n:]
+		}
+	}
+}
 
-// NewRecorder returns a recorder that keeps at most limit bytes of file; 0 means 64 MiB.
-// It looks for each of watch in every datagram, also in those beyond the limit.
-func NewRecorder(limit int, watch ...[]byte) *Recorder { return &Recorder{} }
-
-// Record adds one UDP datagram.
-func (r *Recorder) Record(now time.Time, src, dst netip.AddrPort, payload []byte) {}
-
-// Watched returns in how many datagrams watch[i] was seen.
-func (r *Recorder) Watched(i int) int { return 0 }
-
-// Search returns the number of kept datagrams that contain needle.
-func (r *Recorder) Search(needle []byte) int { return 0 }
-
-// Counts returns the number of datagrams and of their bytes, and how many of the datagrams were kept.
-func (r *Recorder) Counts() (datagrams, bytes, kept int) { return 0, 0, 0 }
-
-// WriteTo writes the pcapng file.
-func (r *Recorder) WriteTo(w io.Writer) (int64, error) { return 0, errors.ErrUnsupported }
-
-// SearchFile reads a pcapng file as written by Recorder.WriteTo and returns the number of
-// packets in it and how many of them contain needle.
-func SearchFile(r io.Reader, needle []byte) (packets, hits int, err error) {
-	return 0, 0, errors.ErrUnsupported
+// other returns the end opposite to from. It learns the ends as they appear.
+func (r *Relay) other(from netip.AddrPort) (netip.AddrPort, bool) {
+	for i, end := range r.ends {
+		if end == from {
+			to := r.ends[1-i]
+			return to, to.Addr().IsValid()
+		}
+	}
+	for i := range r.ends {
+		if !r.ends[i].Addr().IsValid() {
+			r.ends[i] = from
+			to := r.ends[1-i]
+			return to, to.Addr().IsValid()
+		}
+	}
+	return netip.AddrPort{}, false
 }

@@ -82,7 +82,7 @@ func (r *plainReceiver) receive(pkts []tun.Packet) (n, bytes int, err error) {
 func (r *plainReceiver) accept(b *plainBuf, p *tun.Packet) bool {
 	p.Path = tun.Path{Local: b.local, Remote: b.remote}
 	p.ECN = tun.ECNNotECT
-	kind, skip, drop := classify(p.Path, b.data)
+	kind, skip, drop := r.w.classify(p.Path, b.data)
 	if kind == tun.KindInvalid {
 		r.w.count.Drop(drop)
 		return false
@@ -109,6 +109,17 @@ func classify(p tun.Path, b []byte) (kind tun.Kind, skip int, drop tun.Drop) {
 		return tun.KindInvalid, 0, tun.DropSource
 	}
 	return tun.Classify(p, b)
+}
+
+// opaque takes everything that an answer can be sent to.
+func opaque(p tun.Path, b []byte) (kind tun.Kind, skip int, drop tun.Drop) {
+	if !p.Plausible() {
+		return tun.KindInvalid, 0, tun.DropSource
+	}
+	if len(b) == 0 {
+		return tun.KindInvalid, 0, tun.DropShort
+	}
+	return tun.KindESP, 0, tun.DropUnset
 }
 
 // A plainSender sends one packet at a time. The kernel chooses the source address.

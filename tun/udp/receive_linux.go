@@ -180,7 +180,7 @@ func (r *socketReader) deliver(w *Wire, pkts []tun.Packet) (n, bytes int) {
 
 // accept judges a received datagram and strips the marker from it.
 func accept(w *Wire, p *tun.Packet) bool {
-	kind, skip, drop := classify(p.Path, p.Data())
+	kind, skip, drop := w.classify(p.Path, p.Data())
 	if kind == tun.KindInvalid {
 		w.count.Drop(drop)
 		return false

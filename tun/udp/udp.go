@@ -56,6 +56,9 @@ type Config struct {
 	// Offload lets the kernel split what is sent (UDP GSO) and join what is received (UDP
 	// GRO), where it can. Received packets may then be parts of one buffer.
 	Offload bool
+	// Opaque makes the wire look at nothing, for those who pass on other people's datagrams:
+	// every one of them is a packet of KindESP, also keepalives and markers.
+	Opaque bool
 	// SocketBuffer is the size in bytes to which the kernel's buffers are raised where it
 	// allows that; 0 means 7 MiB, less than 0 leaves them alone.
 	SocketBuffer int
@@ -70,6 +73,8 @@ type Wire struct {
 	in    receiver
 	caps  tun.Caps
 	log   *slog.Logger
+	// classify judges a received datagram.
+	classify func(p tun.Path, b []byte) (tun.Kind, int, tun.Drop)
 
 	count  tun.Counters
 	closed atomic.Bool
@@ -108,7 +113,10 @@ func listen(cfg Config, plain bool) (*Wire, error) {
 	if len(addrs) == 0 {
 		addrs = []netip.AddrPort{{}}
 	}
-	w := &Wire{log: cfg.Log, caps: tun.Caps{MTU: cfg.MTU, Batch: batchSize}}
+	w := &Wire{log: cfg.Log, caps: tun.Caps{MTU: cfg.MTU, Batch: batchSize}, classify: classify}
+	if cfg.Opaque {
+		w.classify = opaque
+	}
 	if w.log == nil {
 		w.log = slog.New(slog.DiscardHandler)
 	}

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/btns-go/btns/tun"
-	"github.com/btns-go/btns/tun/tuntest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,51 +50,6 @@ func (f flavour) listen(tb testing.TB, addrs ...netip.AddrPort) *Wire {
 	}
 	tb.Cleanup(func() { _ = w.Close() })
 	return w
-}
-
-func TestConformance(t *testing.T) {
-	any4 := netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
-	type setup struct {
-		name   string
-		a, b   []netip.AddrPort
-		remote netip.Addr
-	}
-	setups := []setup{
-		{"dual4", nil, nil, loop4},
-		{"v4", []netip.AddrPort{any4}, []netip.AddrPort{netip.AddrPortFrom(loop4, 0)}, loop4},
-		{"three", []netip.AddrPort{any4, any4, any4}, []netip.AddrPort{any4, {}, any4}, loop4},
-	}
-	if hasIPv6() {
-		setups = append(setups,
-			setup{"dual6", nil, nil, loop6},
-			setup{"v6", []netip.AddrPort{netip.AddrPortFrom(loop6, 0)}, []netip.AddrPort{{}}, loop6})
-	}
-	for _, f := range flavours() {
-		for _, s := range setups {
-			if testing.Short() && s.name != "dual4" {
-				continue
-			}
-			open := func() (tun.Wire, tun.Wire, tun.Path, error) {
-				a, err := listen(Config{Addrs: s.a, Offload: f.offload}, f.plain)
-				if err != nil {
-					return nil, nil, tun.Path{}, err
-				}
-				b, err := listen(Config{Addrs: s.b, Offload: f.offload}, f.plain)
-				if err != nil {
-					return nil, nil, tun.Path{}, errors.Join(err, a.Close())
-				}
-				remote := netip.AddrPortFrom(s.remote, b.Caps().Ports[len(s.b)/2])
-				return tuntest.Poison(a), tuntest.Poison(b), tun.Path{Remote: remote}, nil
-			}
-			for _, c := range tuntest.Conformance() {
-				t.Run(f.name+"/"+s.name+"/"+c.Name, func(t *testing.T) {
-					if err := c.Run(open); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-		}
-	}
 }
 
 func esp(path tun.Path, n int, seed byte) tun.Packet {
