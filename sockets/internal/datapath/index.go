@@ -90,7 +90,7 @@ func better(a, b *Child) bool {
 	if a.Peer.Anonymous != b.Peer.Anonymous {
 		return b.Peer.Anonymous
 	}
-	return a.serial > b.serial
+	return a.serial.Load() > b.serial.Load()
 }
 
 func with(list []*Child, c *Child) []*Child {
