@@ -1,7 +1,6 @@
 package suite
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 )
@@ -37,9 +36,7 @@ func Derive(s IKE, ni, nr, shared []byte, spii, spir uint64) (*Keys, error) {
 	if err := checkDerive(s, ni, nr, shared); err != nil {
 		return nil, err
 	}
-	key := make(Secret, 0, len(ni)+len(nr))
-	key = append(append(key, ni...), nr...)
-	return expand(s, PRF(s.PRF, key, shared), ni, nr, spii, spir), nil
+	return expand(s, skeyseed(prfHash(s.PRF), ni, nr, shared), ni, nr, spii, spir), nil
 }
 
 // DeriveRekey computes the keys of an IKE SA that replaces another (RFC 7296,
@@ -56,7 +53,7 @@ func DeriveRekey(s IKE, oldPRF uint16, oldSKd Secret, ni, nr, shared []byte, spi
 	if PRFSize(oldPRF) == 0 || len(oldSKd) == 0 {
 		return nil, errSuite
 	}
-	return expand(s, PRF(oldPRF, oldSKd, shared, ni, nr), ni, nr, spii, spir), nil
+	return expand(s, skeyseedRekey(prfHash(oldPRF), oldSKd, ni, nr, shared), ni, nr, spii, spir), nil
 }
 
 func checkDerive(s IKE, ni, nr, shared []byte) error {
@@ -73,12 +70,9 @@ func checkDerive(s IKE, ni, nr, shared []byte) error {
 
 // expand runs prf+ over a SKEYSEED, which it overwrites, and cuts the result.
 func expand(s IKE, seed Secret, ni, nr []byte, spii, spir uint64) *Keys {
-	var spis [16]byte
-	binary.BigEndian.PutUint64(spis[:], spii)
-	binary.BigEndian.PutUint64(spis[8:], spir)
 	e, _ := encrOf(s.Encr, s.KeyBits)
 	d, a := PRFSize(s.PRF), integKeyLen(s.Integ)
-	out := PRFPlus(s.PRF, seed, 3*d+2*a+2*e.keyLen, ni, nr, spis[:])
+	out := ikeKeymat(prfHash(s.PRF), seed, 3*d+2*a+2*e.keyLen, ni, nr, spii, spir)
 	seed.Zero()
 	cut := func(n int) Secret {
 		part := out[:n:n]
@@ -98,9 +92,13 @@ func expand(s IKE, seed Secret, ni, nr []byte, spii, spir uint64) *Keys {
 // ChildKeymat returns n octets of KEYMAT for a child SA (RFC 7296, Section
 // 2.17): prf+(SK_d, [g^ir (new) |] Ni | Nr). shared is empty without a new key
 // exchange; nonces are those of the exchange that makes the child. nil when n is
-// more than prf+ yields.
+// more than prf+ yields or the PRF is not implemented.
 func ChildKeymat(s IKE, skd Secret, ni, nr, shared []byte, n int) Secret {
-	return PRFPlus(s.PRF, skd, n, shared, ni, nr)
+	h := prfHash(s.PRF)
+	if h == nil || n < 0 || n > 255*PRFSize(s.PRF) {
+		return nil
+	}
+	return childKeymat(h, skd, n, ni, nr, shared)
 }
 
 // ChildKeys cuts KEYMAT for the two SAs of a child: first the one that carries

@@ -123,6 +123,9 @@ func (p *Protector) seal(h wire.Header, first wire.PayloadType, extra, inner []b
 		return b, p.sealAEAD(b, clear, iv, body)
 	}
 	// RFC 3602, Section 3: the IV is unpredictable.
+	if rand == nil {
+		return nil, errors.New("suite: CBC needs a random source")
+	}
 	if _, err := io.ReadFull(rand, iv); err != nil {
 		return nil, fmt.Errorf("suite: random source: %w", err)
 	}
