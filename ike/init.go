@@ -133,14 +133,14 @@ func (m *Machine) initAnswer(now time.Time, t *transition, msg *message) Drop {
 	if msg.path.Remote != m.path.Remote {
 		return DropAddress
 	}
-	if bad := t.check(msg.ps, response); bad != nil {
-		return DropSyntax
-	}
 	sa, okSA := wire.Get[*wire.SA](msg.ps)
 	ke, okKE := wire.Get[*wire.KE](msg.ps)
 	nr, okNr := wire.Get[*wire.Nonce](msg.ps)
 	if !okSA || !okKE || !okNr {
 		return m.initRefused(now, msg)
+	}
+	if bad := t.check(msg.ps, response); bad != nil {
+		return DropSyntax
 	}
 	hs := m.hs
 	mine := func(v initVariant) bool { return bytes.Equal(v.key.Public(), ke.Data) }

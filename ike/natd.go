@@ -61,14 +61,17 @@ func (m *Machine) applyNAT(n nat) {
 	m.setFlag(flagLocalNAT, n.local)
 	m.setFlag(flagRemoteNAT, n.remote)
 	m.setFlag(flagEncap, n.local || n.remote || m.cfg.ForceEncap)
-	if m.role != Initiator || !m.has(flagEncap) || m.path.Remote.Port() != wire.PortIKE {
+	if m.role != Initiator || !m.has(flagEncap) {
 		return
 	}
-	m.path.Remote = netip.AddrPortFrom(m.path.Remote.Addr(), wire.PortNATT)
-	switch {
-	case m.cfg.FloatPort != 0:
-		m.path.Local = netip.AddrPortFrom(m.path.Local.Addr(), m.cfg.FloatPort)
-	case m.path.Local.Port() == wire.PortIKE:
+	// RFC 7296, Section 2.23: never encapsulate on port 500, at either end.
+	if m.path.Remote.Port() == wire.PortIKE {
+		m.path.Remote = netip.AddrPortFrom(m.path.Remote.Addr(), wire.PortNATT)
+		if m.cfg.FloatPort != 0 {
+			m.path.Local = netip.AddrPortFrom(m.path.Local.Addr(), m.cfg.FloatPort)
+		}
+	}
+	if m.path.Local.Port() == wire.PortIKE {
 		m.path.Local = netip.AddrPortFrom(m.path.Local.Addr(), wire.PortNATT)
 	}
 }

@@ -110,7 +110,7 @@ type WorkDecide struct {
 	Asked     ts.Pair         // the same as it was on the wire
 	Transport bool            // N(USE_TRANSPORT_MODE) was there
 	Proposals []wire.Proposal // ESP, as offered; in IKE_AUTH key exchange transforms are already removed
-	First     bool            // in IKE_AUTH
+	First     bool            // in IKE_AUTH: choose from suite.WithoutKE of ours too
 	Rekey     uint32          // our inbound SPI of the child SA to be replaced; 0 = a new one
 	Path      Path
 }

@@ -110,7 +110,11 @@ func (e *End) decide(w *ike.WorkDecide) *ike.DecideResult {
 	if !ok {
 		return &ike.DecideResult{Refuse: wire.NotifyTSUnacceptable, Err: errors.New("nothing in common")}
 	}
-	s, _, chosen, mis := suite.ChooseESP(w.Proposals, h.ESP)
+	ours := h.ESP
+	if w.First {
+		ours = suite.WithoutKE(ours)
+	}
+	s, _, chosen, mis := suite.ChooseESP(w.Proposals, ours)
 	if mis != nil {
 		return &ike.DecideResult{Refuse: wire.NotifyNoProposalChosen, Err: mis}
 	}

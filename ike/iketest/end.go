@@ -28,6 +28,7 @@ type End struct {
 	verified          bool // some WorkVerify was answered with OK
 	decided           int  // WorkDecide answered with accept
 	bytesIn, bytesOut int
+	forger            *forger
 }
 
 // Child is a child SA as a data plane has it.

@@ -22,8 +22,10 @@ type Host struct {
 	Name string
 	// Addr is its address and the port it starts from; it listens on all ports.
 	Addr netip.AddrPort
-	// Outside, if valid, is the address a NAT in front of it shows; ports change too.
-	Outside netip.Addr
+	// Outside, if valid, is the address a NAT in front of it shows; ports change too,
+	// unless KeepPorts is set, as for a server.
+	Outside   netip.Addr
+	KeepPorts bool
 
 	// Config is the template for its machines.
 	Config ike.Config
@@ -144,10 +146,7 @@ func (h *Host) ConnectTo(remote netip.AddrPort, req *ike.ChildRequest) *End {
 		h.Sim.fail("%s: %v", h.Name, err)
 		return nil
 	}
-	e := h.add(m)
-	if !h.Gate.Add(e.key()) {
-		h.Sim.fail("%s: SPI taken", h.Name)
-	}
+	e := h.Adopt(m)
 	e.input(func() { m.Start(h.Sim.Now, req) })
 	return e
 }
@@ -155,19 +154,24 @@ func (h *Host) ConnectTo(remote netip.AddrPort, req *ike.ChildRequest) *End {
 // PublicAddr is where others reach the host.
 func (h *Host) PublicAddr() netip.AddrPort {
 	if h.Outside.IsValid() {
-		return netip.AddrPortFrom(h.Outside, outsidePort(h.Addr.Port()))
+		return netip.AddrPortFrom(h.Outside, h.outsidePort(h.Addr.Port()))
 	}
 	return h.Addr
 }
 
 // outsidePort is the port a NAT shows for an inside port.
-func outsidePort(p uint16) uint16 { return p ^ 0x4000 }
+func (h *Host) outsidePort(p uint16) uint16 {
+	if h.KeepPorts {
+		return p
+	}
+	return p ^ 0x4000
+}
 
 // receives reports whether the datagram is for the host, and along which path it sees it.
 func (h *Host) receives(d Datagram) (ike.Path, bool) {
 	switch {
 	case h.Outside.IsValid() && d.To.Addr() == h.Outside:
-		return path(netip.AddrPortFrom(h.Addr.Addr(), outsidePort(d.To.Port())), d.From), true
+		return path(netip.AddrPortFrom(h.Addr.Addr(), h.outsidePort(d.To.Port())), d.From), true
 	case !h.Outside.IsValid() && d.To.Addr() == h.Addr.Addr():
 		return path(d.To, d.From), true
 	}
@@ -181,7 +185,7 @@ func (h *Host) send(p ike.Path, b []byte) {
 		from = h.Addr
 	}
 	if h.Outside.IsValid() {
-		from = netip.AddrPortFrom(h.Outside, outsidePort(from.Port()))
+		from = netip.AddrPortFrom(h.Outside, h.outsidePort(from.Port()))
 	}
 	h.Sim.send(Datagram{From: from, To: p.Remote, Data: bytes.Clone(b)})
 }
@@ -265,3 +269,12 @@ func (h *Host) Child() *Child {
 
 // String returns the name.
 func (h *Host) String() string { return fmt.Sprintf("host %s", h.Name) }
+
+// Adopt makes a machine one of the host's.
+func (h *Host) Adopt(m *ike.Machine) *End {
+	e := h.add(m)
+	if !h.Gate.Add(e.key()) {
+		h.Sim.fail("%s: SPI taken", h.Name)
+	}
+	return e
+}
