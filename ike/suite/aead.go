@@ -33,15 +33,15 @@ func (p *Protector) nonce(iv []byte) (n [aeadNonce]byte) {
 	return n
 }
 
-// sealAEAD encrypts body in place; the tag fills the rest of msg. Associated
-// data is everything before the IV (RFC 5282, Section 5.1).
-func (p *Protector) sealAEAD(msg []byte, clear int, iv, body []byte) error {
+// sealAEAD encrypts body in place and appends the tag to it, for which there is
+// room. Associated data is everything before the IV (RFC 5282, Section 5.1).
+func (p *Protector) sealAEAD(aad, iv, body []byte) error {
 	a, err := p.aead()
 	if err != nil {
 		return err
 	}
 	n := p.nonce(iv)
-	a.Seal(body[:0], n[:], body, msg[:clear])
+	a.Seal(body[:0], n[:], body, aad)
 	return nil
 }
 

@@ -1,6 +1,10 @@
 package suite
 
-import "github.com/btns-go/btns/ike/wire"
+import (
+	"strings"
+
+	"github.com/btns-go/btns/ike/wire"
+)
 
 // use says where a keyword may stand.
 type use uint8
@@ -120,12 +124,17 @@ func nearest(word string, u use) string {
 	if len(word) > longest {
 		word = word[:longest]
 	}
+	word = strings.ToLower(word)
 	best, edits := "", 1+len(word)/2
 	for _, k := range keywords() {
 		if k.use&u == 0 {
 			continue
 		}
-		if d := distance(word, k.word); d < edits {
+		d := distance(word, k.word)
+		if len(word) >= 3 && strings.HasPrefix(k.word, word) {
+			d = min(d, 1) // "chacha20" is far from its keyword, and yet it is clear
+		}
+		if d < edits {
 			best, edits = k.word, d
 		}
 	}

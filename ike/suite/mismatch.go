@@ -58,6 +58,7 @@ func (m *Mismatch) First() string {
 		return fmt.Sprintf("peer's SPI of %d octets cannot be used", len(m.Offered[m.peer].SPI))
 	case stepType:
 		return "peer requires transform type " + m.Type.String()
+	case stepTransform:
 	}
 	return m.Type.String() + ": peer offers " + words(m.Offered[m.peer].Transforms, m.Type) +
 		", we accept " + words(m.Ours[m.ours].Transforms, m.Type)

@@ -98,8 +98,8 @@ func (p *Protector) OpenFragment(datagram []byte, f *wire.EncryptedFragment) ([]
 func (p *Protector) seal(h wire.Header, first wire.PayloadType, extra, inner []byte, rand io.Reader) ([]byte, error) {
 	e, _ := encrOf(p.suite.Encr, p.suite.KeyBits)
 	pad, icv := padding(len(inner), e.block), p.icv(e)
-	clear := wire.HeaderLen + 4 + len(extra)
-	total := clear + e.iv + len(inner) + pad + 1 + icv
+	aad := wire.HeaderLen + 4 + len(extra)
+	total := aad + e.iv + len(inner) + pad + 1 + icv
 	if total > wire.MaxMessage {
 		return nil, fmt.Errorf("suite: message of %d octets is longer than %d", total, wire.MaxMessage)
 	}
@@ -109,8 +109,8 @@ func (p *Protector) seal(h wire.Header, first wire.PayloadType, extra, inner []b
 	b = binary.BigEndian.AppendUint16(b, uint16(total-wire.HeaderLen))
 	b = append(b, extra...)
 	b = b[:total]
-	iv := b[clear : clear+e.iv]
-	body := b[clear+e.iv : total-icv]
+	iv := b[aad : aad+e.iv]
+	body := b[aad+e.iv : total-icv]
 	copy(body, inner)
 	body[len(body)-1] = byte(pad)
 	if e.aead {
@@ -120,7 +120,7 @@ func (p *Protector) seal(h wire.Header, first wire.PayloadType, extra, inner []b
 		}
 		p.sent++
 		binary.BigEndian.PutUint64(iv, p.sent)
-		return b, p.sealAEAD(b, clear, iv, body)
+		return b, p.sealAEAD(b[:aad], iv, body)
 	}
 	// RFC 3602, Section 3: the IV is unpredictable.
 	if rand == nil {

@@ -284,7 +284,7 @@ func sealRaw(t *testing.T, p *Protector, body []byte) []byte {
 	off := 32 + e.iv
 	var err error
 	if e.aead {
-		err = p.sealAEAD(b, 32, b[32:off], b[off:off+len(body)])
+		err = p.sealAEAD(b[:32], b[32:off], b[off:off+len(body)])
 	} else {
 		err = p.sealCBC(b, b[32:off], b[off:off+len(body)])
 	}

@@ -27,10 +27,10 @@ func (e *ParseError) Error() string {
 
 // NotifyData returns the data octets of the notify that answers the mistake.
 func (e *ParseError) NotifyData() []byte {
-	switch e.Code {
-	case NotifyUnsupportedCriticalPayload:
+	if e.Code == NotifyUnsupportedCriticalPayload {
 		return []byte{byte(e.Payload)} // RFC 7296, Section 2.5: one octet, the type
-	case NotifyInvalidMajorVersion:
+	}
+	if e.Code == NotifyInvalidMajorVersion {
 		return []byte{MajorVersion} // RFC 7296, Section 3.10.1
 	}
 	return nil
