@@ -88,8 +88,8 @@ type Policy struct {
 	Mode   Mode
 	BTNSOK bool // peers that are only a key may use it (RFC 5386, Section 2)
 	PFP    PFP
-	Peer   string  // found by ID only for this peer (RFC 4301, Section 4.4.1.1, "Name"); "" for any
-	Manual *Manual // protected by SAs keyed by hand; nil for IKE
+	Peer   string  // only for the peer of this canonical identity (RFC 4301, Section 4.4.1.1, "Name"); "" is any
+	Manual *Manual // protected by SAs keyed by hand; nil is IKE
 
 	index int
 }

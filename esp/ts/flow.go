@@ -123,7 +123,7 @@ func (f Flow) String() string {
 		return "invalid"
 	case f.Opaque():
 		return fmt.Sprintf("%s %v > %v", protoName(f.proto), f.Src(), f.Dst())
-	case oneSelector(f.proto):
+	case OneSelector(f.proto):
 		return fmt.Sprintf("%s %v > %v type %d code %d", protoName(f.proto), f.Src(), f.Dst(),
 			f.sport>>8, f.sport&0xff)
 	}

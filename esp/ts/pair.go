@@ -22,7 +22,7 @@ func matchSides(src, dst Set, f *Flow) bool {
 	if !src.match(f.Src(), f.proto, f.sport, opaque) {
 		return false
 	}
-	if oneSelector(f.proto) {
+	if OneSelector(f.proto) {
 		// RFC 4301, Section 4.4.1.3: the sender's side says what it may send, the other
 		// side's value is about what that one may send.
 		return dst.matchAddr(f.Dst(), f.proto)
@@ -100,10 +100,12 @@ func classes(p, o Pair) []class {
 	for n, is := range named {
 		switch {
 		case !is:
-		case oneSelector(uint8(n)):
+		case OneSelector(uint8(n)):
 			add(n, 0, opaquePoint)
 		default:
-			add(n, 0, 65535)
+			if hasPorts(uint8(n)) {
+				add(n, 0, 65535)
+			}
 			add(n, opaquePoint, opaquePoint)
 		}
 	}
@@ -151,7 +153,7 @@ func (p Pair) Overlaps(o Pair) bool {
 			return true
 		}
 		// With one selector the receiver's types are not consulted: its addresses are enough.
-		if c.proto >= 0 && oneSelector(uint8(c.proto)) &&
+		if c.proto >= 0 && OneSelector(uint8(c.proto)) &&
 			(local && anyOverlap(anyPort(pr), anyPort(or)) || remote && anyOverlap(anyPort(pl), anyPort(ol))) {
 			return true
 		}

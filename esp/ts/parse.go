@@ -109,9 +109,14 @@ func parsePorts(s string, icmp bool) (Ports, bool) {
 		return OpaquePorts(), true
 	}
 	if icmp {
-		typ, code, hasCode := strings.Cut(strings.TrimSuffix(s, ")"), "(")
-		if !hasCode && !strings.HasSuffix(s, ")") {
-			typ, code, hasCode = strings.Cut(s, "/")
+		typ, code, hasCode := strings.Cut(s, "/")
+		if !hasCode {
+			if typ, code, hasCode = strings.Cut(s, "("); hasCode {
+				var closed bool
+				if code, closed = strings.CutSuffix(code, ")"); !closed {
+					return Ports{}, false
+				}
+			}
 		}
 		if hasCode {
 			t, ok1 := number(typ)

@@ -95,9 +95,9 @@ func (p Ports) String() string {
 	return strconv.Itoa(int(p.First)) + "-" + strconv.Itoa(int(p.Last))
 }
 
-// oneSelector reports whether proto has a single selector, the message type, where TCP has two
+// OneSelector reports whether proto has a single selector, the message type, where TCP has two
 // ports (RFC 4301, Section 4.4.1.3, cases B to D).
-func oneSelector(proto uint8) bool {
+func OneSelector(proto uint8) bool {
 	return proto == ProtoICMP || proto == ProtoICMPv6 || proto == ProtoMH
 }
 

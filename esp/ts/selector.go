@@ -63,20 +63,22 @@ func (s Selector) ok() bool {
 // IsV6 reports whether s selects IPv6 packets.
 func (s Selector) IsV6() bool { return s.First.Is6() }
 
-// hasAddr reports whether a lies in the range of s.
+// hasAddr reports whether a, which is plain, lies in the range of s. Of the ends it asks only
+// that they are of a's family: selectors are checked where they are made, not per packet.
 func (s *Selector) hasAddr(a netip.Addr) bool {
-	return s.First.Compare(a) <= 0 && a.Compare(s.Last) <= 0 &&
-		s.First.BitLen() == a.BitLen()
+	n := a.BitLen()
+	return s.First.BitLen() == n && s.Last.BitLen() == n &&
+		s.First.Compare(a) <= 0 && a.Compare(s.Last) <= 0
 }
 
-// match is Contains with the ports possibly hidden.
+// match is Contains for a plain address, with the ports possibly hidden.
 func (s *Selector) match(a netip.Addr, proto uint8, port uint16, opaque bool) bool {
 	return (s.Proto == 0 || s.Proto == proto) && s.Ports.has(port, opaque) && s.hasAddr(a)
 }
 
 // Contains reports whether a packet with this address, protocol and visible port is selected.
 func (s Selector) Contains(a netip.Addr, proto uint8, port uint16) bool {
-	return s.match(a, proto, port, false) && s.ok()
+	return plain(a) && s.match(a, proto, port, false) && s.ok()
 }
 
 // Intersect returns the selector of what both select, and whether there is anything.

@@ -6,18 +6,19 @@ import (
 	"strings"
 )
 
-// Set is a union of selectors. Invalid selectors in it match nothing. The nil Set is empty.
+// Set is a union of selectors, which are to be Valid; those without addresses match nothing. The
+// nil Set is empty.
 type Set []Selector
 
 // Contains reports whether some selector contains the packet's address, protocol and port.
 func (s Set) Contains(a netip.Addr, proto uint8, port uint16) bool {
-	return s.match(a, proto, port, false)
+	return plain(a) && s.match(a, proto, port, false)
 }
 
 // ContainsAddr reports whether some selector names the address, for any protocol and port.
 func (s Set) ContainsAddr(a netip.Addr) bool {
 	for i := range s {
-		if s[i].ok() && s[i].hasAddr(a) {
+		if plain(a) && s[i].ok() && s[i].hasAddr(a) {
 			return true
 		}
 	}
@@ -26,7 +27,7 @@ func (s Set) ContainsAddr(a netip.Addr) bool {
 
 func (s Set) match(a netip.Addr, proto uint8, port uint16, opaque bool) bool {
 	for i := range s {
-		if s[i].match(a, proto, port, opaque) && s[i].ok() {
+		if s[i].match(a, proto, port, opaque) {
 			return true
 		}
 	}
@@ -36,7 +37,7 @@ func (s Set) match(a netip.Addr, proto uint8, port uint16, opaque bool) bool {
 // matchAddr is match for the side whose ports are not consulted.
 func (s Set) matchAddr(a netip.Addr, proto uint8) bool {
 	for i := range s {
-		if (s[i].Proto == 0 || s[i].Proto == proto) && s[i].hasAddr(a) && s[i].ok() {
+		if (s[i].Proto == 0 || s[i].Proto == proto) && s[i].hasAddr(a) {
 			return true
 		}
 	}

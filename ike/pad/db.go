@@ -138,8 +138,6 @@ func (e *Entry) validate() error {
 			return fmt.Errorf("is a BTNS entry and has identities or secrets; its peers are known by their keys only")
 		case (e.Kind == KindKey) != (len(e.Keys) != 0):
 			return fmt.Errorf("is a %v entry with %d keys", e.Kind, len(e.Keys))
-		case e.ByID:
-			return fmt.Errorf("is a BTNS entry and cannot search policies by identity yet")
 		}
 		return nil
 	case KindInvalid:
