@@ -34,6 +34,10 @@ func NewInbound(c Config) (*Inbound, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	return newInbound(c)
+}
+
+func newInbound(c Config) (*Inbound, error) {
 	win, err := replay.New(c.ReplayWindow)
 	if err != nil {
 		return nil, err

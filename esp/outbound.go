@@ -29,6 +29,10 @@ func NewOutbound(c Config) (*Outbound, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	return newOutbound(c)
+}
+
+func newOutbound(c Config) (*Outbound, error) {
 	st, err := newCrypt(&c, true)
 	if err != nil {
 		return nil, err
