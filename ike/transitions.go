@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/btns-go/btns/ike/wire"
@@ -171,7 +170,7 @@ var transitions = [...]transition{
 		may:  set(wire.PayloadKE, wire.PayloadTSi, wire.PayloadTSr, wire.PayloadNotify, wire.PayloadVendor),
 		do:   actChildRequest, to: StateEstablished},
 	{story: "CREATE_CHILD_SA response: SK {SA, Nr, [KEr], TSi, TSr}",
-		from: in(StateEstablished), exchange: wire.ExchangeCreateChildSA, dir: response,
+		from: in(StateEstablished, StateDeleting), exchange: wire.ExchangeCreateChildSA, dir: response,
 		need: set(wire.PayloadSA, wire.PayloadNonce, wire.PayloadTSi, wire.PayloadTSr),
 		may:  set(wire.PayloadKE, wire.PayloadNotify, wire.PayloadVendor),
 		do:   actChildAnswer, to: StateEstablished},
@@ -245,25 +244,4 @@ func dropFor(s State, e wire.ExchangeType, d direction) Drop {
 		return DropState
 	}
 	return DropState
-}
-
-// dump prints the table, for people.
-func dump() string {
-	var b strings.Builder
-	for i := range transitions {
-		t := &transitions[i]
-		var from []string
-		for s := range stateCount {
-			if t.from.has(s) {
-				from = append(from, s.String())
-			}
-		}
-		role := "both"
-		if t.role != 0 {
-			role = t.role.String()
-		}
-		fmt.Fprintf(&b, "%-24s %-9s %-15s %-8s → %-11s %s\n",
-			strings.Join(from, ","), role, t.exchange, t.dir, t.to, t.story)
-	}
-	return b.String()
 }
