@@ -1,0 +1,194 @@
+package sockets
+
+import (
+	"context"
+	"crypto"
+	"io"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/btns-go/btns/esp"
+	"github.com/btns-go/btns/esp/spd"
+	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/tun"
+)
+
+// A Config describes one host. The zero value works: a fresh Ed25519 key, an
+// address derived from it, one UDP socket on a port the system picks, no peers,
+// and nothing allowed in or out in the clear.
+//
+// New copies what it needs; the Config may be reused for another host, but must
+// not be modified while New runs. Sharing a Wire or a Key between hosts is the
+// caller's decision.
+type Config struct {
+	// Name appears in logs and in status; "btns" when empty.
+	Name string
+
+	// Key signs for this host where a Connection's Local has no key of its own.
+	// Ed25519 or ECDSA on P-256 or P-384. Nil: a fresh Ed25519 key, which makes
+	// the host a new BTNS identity every time (RFC 5386, Section 2).
+	Key crypto.Signer
+
+	// Addrs are the addresses of this host inside the tunnels, with the length
+	// of their network. Empty: one IPv6 address derived from Key (KeyAddress).
+	Addrs []netip.Prefix
+
+	// MTU is the largest packet, in bytes, sent inside a tunnel; DefaultMTU when 0.
+	MTU int
+
+	// Wire carries IKE and ESP. Nil: UDP sockets on Listen.
+	Wire tun.Wire
+
+	// Listen holds the local UDP addresses of the default wire, as "host:port",
+	// "addr:port" or ":port". Empty: one socket on any port, enough for a host
+	// that only initiates. Ignored when Wire is set.
+	Listen []string
+
+	// Connections are the peers this host keys with, in the order in which they
+	// are searched. A zero Connection is BTNS with whoever comes.
+	Connections []Connection
+
+	// Policies come before the policies of the connections' children and say what
+	// may pass unprotected or must not pass at all (RFC 4301, Section 4.4.1).
+	Policies []Policy
+
+	// Hosts maps names to inner addresses, searched before Resolver.
+	Hosts map[string][]netip.Addr
+
+	// Resolver resolves names that Hosts lacks. Nil: DNS, if set; names are never
+	// given to the host's own resolver.
+	Resolver func(ctx context.Context, host string) ([]netip.Addr, error)
+
+	// DNS are name servers reached through the tunnels.
+	DNS []netip.AddrPort
+
+	// DialTimeout bounds a Dial whose context has no deadline; DefaultDialTimeout
+	// when 0.
+	DialTimeout time.Duration
+
+	// KeyLog, if set, receives lines with the keys of every IKE SA and ESP SA, in
+	// the form of Wireshark's preference tables. It defeats the protection.
+	KeyLog io.Writer
+
+	// Logger receives what happens to SAs and latches; nil discards. Nothing above
+	// Debug is logged per packet.
+	Logger *slog.Logger
+}
+
+// Limits and defaults that a Config leaves out.
+const (
+	DefaultMTU         = 1400             // leaves room for IPv6, UDP and ESP in 1,500 bytes
+	DefaultDialTimeout = 30 * time.Second // seven sends of an unanswered IKE_SA_INIT
+)
+
+// A Connection is one peer or class of peers: how to reach it, how both sides
+// prove who they are, and what traffic it may carry. Fields have the names and
+// meanings of swanctl.conf. The zero Connection accepts any peer with a bare key
+// (BTNS) and lets each own only the address derived from its key.
+type Connection struct {
+	Name        string   // "conn-N" when empty
+	RemoteAddrs []string // "host", "host:port"; empty or "%any": the peer comes to us
+	RemotePort  uint16   // for RemoteAddrs without one; 4500 when 0
+	Proposals   []string // IKE proposals, as "aes256gcm16-prfsha256-x25519"; empty: the default list
+	Local       Auth
+	Remote      Auth
+	// NativeESP asks for ESP without UDP encapsulation where the wire can carry it
+	// and no NAT is found. Encapsulation is forced otherwise.
+	NativeESP bool
+	DPDDelay  time.Duration // liveness check after this much silence; 0: none
+	Children  []Child       // empty: one child, all traffic between the two hosts
+}
+
+// An AuthMethod says how a side proves its identity.
+type AuthMethod uint8
+
+const (
+	// AuthBTNS is a bare public key without prior trust (RFC 5386).
+	AuthBTNS AuthMethod = iota
+	// AuthPSK is a shared key (RFC 7296, Section 2.15).
+	AuthPSK
+	// AuthPubKey is a public key known to the other side (RFC 7670, RFC 7427).
+	AuthPubKey
+)
+
+// String gives the word that configuration files use.
+func (m AuthMethod) String() string {
+	switch m {
+	case AuthBTNS:
+		return "btns"
+	case AuthPSK:
+		return "psk"
+	case AuthPubKey:
+		return "pubkey"
+	}
+	return "invalid"
+}
+
+// An Auth is one side of a Connection's authentication.
+type Auth struct {
+	Method AuthMethod
+	// ID is the identity asserted (Local) or required (Remote), in swanctl's
+	// forms: an address, a name, user@name, "@#hex" for a key id. Empty: derived
+	// from the key (Local), or any (Remote).
+	ID string
+	// Secret is the shared key; AuthPSK only, and either side may hold it.
+	Secret auth.PSK
+	// Key signs for the local side; nil: Config.Key.
+	Key crypto.Signer
+	// PublicKeys are the peer's accepted keys, for Remote with AuthPubKey.
+	PublicKeys []crypto.PublicKey
+	// Owns says which inner addresses the remote side may claim beyond the
+	// children's selectors; Remote with AuthBTNS only.
+	Owns AddressRule
+}
+
+// An AddressRule says which inner addresses an anonymous peer may own (RFC 5386,
+// Section 2: the wildcard's constraints must not overlap those of other entries).
+type AddressRule uint8
+
+const (
+	// OwnsKeyAddress allows the one address derived from the peer's key.
+	OwnsKeyAddress AddressRule = iota
+	// OwnsOuterAddress allows the address its packets come from (transport mode).
+	OwnsOuterAddress
+	// OwnsAny allows whatever the children's selectors allow. A peer nobody
+	// vouched for can then claim any of these addresses.
+	OwnsAny
+)
+
+// A Child is one child SA's worth of traffic (swanctl.conf's children section).
+type Child struct {
+	Name      string   // "NAME-N" of the connection when empty
+	LocalTS   []string // selectors of our side, as "10.1.0.0/24[tcp/80]"; empty: our own addresses
+	RemoteTS  []string // selectors of the peer; empty: what it may own
+	Mode      esp.Mode // zero: tunnel
+	Proposals []string // ESP proposals, as "aes256gcm16-esn-noesn"; empty: the default list
+	// Word is the policy for this traffic (spd.ParseWord); "private" when empty.
+	Word string
+	// Start says when the child SA is set up.
+	Start StartAction
+}
+
+// A StartAction says when a child SA is set up (swanctl.conf start_action).
+type StartAction uint8
+
+const (
+	// StartTrap sets it up when the first packet needs it.
+	StartTrap StartAction = iota
+	// StartNow sets it up when the host comes up.
+	StartNow
+	// StartNone leaves it to the peer.
+	StartNone
+)
+
+// A Policy is one SPD entry of its own, without a peer.
+type Policy struct {
+	Name     string
+	LocalTS  []string // empty: anything
+	RemoteTS []string // empty: anything
+	Word     string   // as spd.ParseWord reads it; "block" when empty, "private" with Manual
+	// Manual keys the traffic by hand, for peers without IKE. Suites with a counter IV
+	// are refused: a restart would repeat (key, IV) pairs (RFC 4106, Section 2).
+	Manual *spd.Manual
+}

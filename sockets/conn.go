@@ -1,0 +1,104 @@
+package sockets
+
+import (
+	"net"
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/btns-go/btns/latch"
+	"github.com/btns-go/btns/netstack"
+	"github.com/btns-go/btns/sockets/internal/datapath"
+	"github.com/btns-go/btns/tokens"
+)
+
+// A socket joins what the transport, the data path and the latch database know of one
+// socket.
+type socket struct {
+	st    *Stack
+	data  *datapath.Socket
+	abort atomic.Pointer[func(error)] // nil while dialling and for listeners
+}
+
+// alert is told what becomes of the socket's latch, by whoever caused it and without
+// locks (RFC 5660, Section 2.3: the holder is told before a byte passes).
+func (s *socket) alert(a latch.Alert) {
+	if a.State != latch.StateBroken && a.State != latch.StateClosed {
+		return
+	}
+	if a.State == latch.StateBroken && a.Disposition == latch.DispositionWait {
+		return // the flow waits: the data path passes nothing meanwhile
+	}
+	if f := s.abort.Load(); f != nil {
+		go (*f)(&LatchError{State: a.State, Reason: a.Latch.Err()})
+	}
+}
+
+// A Conn is a latched TCP connection: every byte in and out is protected by SAs with the
+// peer identity and protection of its birth (RFC 5660). It behaves as *net.TCPConn does.
+type Conn struct {
+	*netstack.TCPConn
+	s *socket
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+func newConn(s *socket, c *netstack.TCPConn) *Conn {
+	conn := &Conn{TCPConn: c, s: s}
+	f := c.Abort
+	s.abort.Store(&f)
+	c.OnGone(s.data.Close)
+	return conn
+}
+
+// PToken is the connection's protection, live: it says what holds now.
+func (c *Conn) PToken() *tokens.PToken { return c.s.ptoken() }
+
+// A PacketConn is a UDP socket. Connected ones are latched like a Conn; on others each
+// datagram comes and goes with a PToken of its own. It behaves as *net.UDPConn does.
+type PacketConn struct {
+	*netstack.UDPConn
+	s *socket
+}
+
+var (
+	_ net.PacketConn = (*PacketConn)(nil)
+	_ net.Conn       = (*PacketConn)(nil)
+)
+
+func newPacketConn(s *socket, c *netstack.UDPConn) *PacketConn {
+	f := c.Abort
+	s.abort.Store(&f)
+	return &PacketConn{UDPConn: c, s: s}
+}
+
+// PToken is the socket's protection. Before a connected socket's first packet, and on an
+// unconnected one always, Info of it fails with tokens.ErrNotYet.
+func (c *PacketConn) PToken() *tokens.PToken { return c.s.ptoken() }
+
+// Close closes the socket and ends its latch.
+func (c *PacketConn) Close() error {
+	err := c.UDPConn.Close()
+	c.s.data.Close()
+	return err
+}
+
+// ReadMsg reads one datagram, who sent it, and the protection under which this very
+// datagram came. What does not fit b is lost.
+func (c *PacketConn) ReadMsg(b []byte) (n int, from netip.AddrPort, pt *tokens.PToken, err error) {
+	n, from, _, tag, err := c.UDPConn.ReadMsg(b)
+	if err != nil {
+		return 0, netip.AddrPort{}, nil, err
+	}
+	return n, from, ptokenOf(tag), nil
+}
+
+// WriteMsg sends one datagram under the protection pt: that of a datagram read, so that
+// an answer goes to whoever asked. A nil PToken leaves it to the
+// policy. to is left zero on a connected socket.
+func (c *PacketConn) WriteMsg(b []byte, to netip.AddrPort, pt *tokens.PToken) (int, error) {
+	tag, err := c.s.demand(pt)
+	if err != nil {
+		return 0, &net.OpError{Op: "write", Net: "udp", Source: c.LocalAddr(), Err: err}
+	}
+	return c.UDPConn.WriteMsg(b, to, tag)
+}

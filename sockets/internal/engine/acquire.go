@@ -1,0 +1,237 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/gate"
+	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/sockets/internal/datapath"
+)
+
+type addr = netip.Addr
+
+func portless(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), 0) }
+
+// An acquire is one child SA asked for: by a packet that waits for it, or by the
+// configuration.
+type acquire struct {
+	ref  uint64
+	conf *ChildConf
+	pair ts.Pair
+	flow ts.Flow
+	data uint64 // datapath.Acquire.ID; 0: nothing waits
+}
+
+// acquire asks for a child SA for a packet. It runs on the keyer's goroutine.
+func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
+	cc := k.confs[a.Policy.Child]
+	if cc == nil {
+		k.dp.FailAcquire(a.ID, fmt.Errorf("engine: policy %s names no child", a.Policy.Name), true)
+		return
+	}
+	k.request(now, &acquire{ref: k.ref(), conf: cc, pair: a.Pair, flow: a.Flow, data: a.ID})
+}
+
+// request puts the acquire to an IKE SA with the peer, making one if need be.
+func (k *keyer) request(now time.Time, a *acquire) {
+	k.acquires[a.ref] = a
+	for _, s := range k.sasOf(a.conf.Conn) {
+		if s.err == nil && !s.deleted && s.reaches(a) {
+			k.createChild(now, s, a)
+			return
+		}
+	}
+	if len(a.conf.Conn.Remotes) == 0 {
+		k.failAcquire(a.ref, fmt.Errorf("engine: connection %s: %s has not come to us, and we do not know where it is", a.conf.Conn.Name, a.flow.Dst()))
+		return
+	}
+	k.initiate(now, a.conf.Conn, 0, []*acquire{a})
+}
+
+// reaches tells whether the SA's peer may own what the acquire wants. Before the peer is
+// known only the connection tells.
+func (s *ikeSA) reaches(a *acquire) bool {
+	if s.peer == nil {
+		return s.initiator
+	}
+	return s.peer.remote(a.conf).Overlaps(a.pair.Remote)
+}
+
+func (k *keyer) createChild(now time.Time, s *ikeSA, a *acquire) {
+	req, err := k.childRequest(a)
+	if err != nil {
+		k.failAcquire(a.ref, err)
+		return
+	}
+	s.waiting = append(s.waiting, a.ref)
+	s.m.CreateChild(now, *req)
+	k.drain(now, s)
+}
+
+func (k *keyer) childRequest(a *acquire) (*ike.ChildRequest, error) {
+	spi, err := k.dp.ReserveSPI()
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	return &ike.ChildRequest{
+		Name: a.conf.Name, Ref: a.ref, SPI: spi, Proposals: a.conf.ESP, Pair: a.pair, Transport: a.conf.Transport,
+	}, nil
+}
+
+// initiate starts an IKE SA with one of the connection's addresses. The first acquire
+// rides in IKE_AUTH. Host names are resolved beside the keyer's goroutine.
+func (k *keyer) initiate(now time.Time, c *Conn, remote int, as []*acquire) {
+	r := c.Remotes[remote]
+	if r.Host == "" {
+		k.start(now, c, remote, netip.AddrPortFrom(r.Addr, r.Port), as)
+		return
+	}
+	k.resolving.Go(func() {
+		ctx, cancel := context.WithTimeout(k.ctx, resolveTimeout)
+		defer cancel()
+		// The outer address of a peer is configuration's business, like Listen: it is not
+		// a name that an application dials.
+		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", r.Host)
+		k.mail.post(func(now time.Time) {
+			if err != nil || len(addrs) == 0 {
+				for _, a := range as {
+					k.failAcquire(a.ref, fmt.Errorf("engine: connection %s: unknown host %s: %w", c.Name, r.Host, err))
+				}
+				return
+			}
+			k.start(now, c, remote, netip.AddrPortFrom(addrs[0].Unmap(), r.Port), as)
+		})
+	})
+}
+
+func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as []*acquire) {
+	fail := func(err error) {
+		for _, a := range as {
+			k.failAcquire(a.ref, err)
+		}
+	}
+	if k.stopping {
+		fail(ErrClosed)
+		return
+	}
+	path := ike.Path{Remote: to}
+	if locals := k.cfg.Wire.LocalAddr(to.Addr()); len(locals) > 0 {
+		path.Local = pickLocal(locals, to.Port())
+	}
+	m, err := ike.NewInitiator(k.config(c), path, now)
+	if err != nil {
+		fail(fmt.Errorf("engine: connection %s: %w", c.Name, err))
+		return
+	}
+	s := k.add(m, gate.Key{SPI: m.LocalSPI(), Initiator: true}, c, path)
+	s.initiator, s.remote = true, remote
+	k.gate.Add(s.key)
+	k.log.Debug("IKE SA initiated", "connection", c.Name, "path", path.String())
+	var first *ike.ChildRequest
+	for i, a := range as {
+		req, err := k.childRequest(a)
+		if err != nil {
+			k.failAcquire(a.ref, err)
+			continue
+		}
+		s.waiting = append(s.waiting, a.ref)
+		if i == 0 {
+			first = req
+			m.Start(now, first)
+		} else {
+			m.CreateChild(now, *req)
+		}
+	}
+	if first == nil {
+		m.Start(now, nil)
+	}
+	k.drain(now, s)
+}
+
+// pickLocal prefers port 500 towards port 500, and any other port towards any other: the
+// two halves of the marker rule (RFC 3948, Section 2.2).
+func pickLocal(locals []netip.AddrPort, remotePort uint16) netip.AddrPort {
+	i := slices.IndexFunc(locals, func(a netip.AddrPort) bool { return (a.Port() == 500) == (remotePort == 500) })
+	return locals[max(i, 0)]
+}
+
+// retryNext gives the acquires of a silent address to the peer's next one.
+func (k *keyer) retryNext(now time.Time, s *ikeSA, refs []uint64) {
+	var as []*acquire
+	for _, ref := range refs {
+		if a := k.acquires[ref]; a != nil {
+			as = append(as, a)
+		}
+	}
+	if len(as) > 0 {
+		k.initiate(now, s.conn, s.remote+1, as)
+	}
+}
+
+// failAcquire ends an acquire. What the peer said under the SA's keys, and what we
+// decided ourselves, is final and fails a pending Dial; silence and what anybody could
+// have sent is loss (RFC 5660, Section 2: LATCH-13).
+func (k *keyer) failAcquire(ref uint64, err error) {
+	a := k.acquires[ref]
+	if a == nil {
+		return
+	}
+	delete(k.acquires, ref)
+	if a.data != 0 {
+		k.dp.FailAcquire(a.data, err, final(err))
+	}
+}
+
+func final(err error) bool {
+	var silent *ike.TimeoutError
+	if errors.As(err, &silent) {
+		return false
+	}
+	var refusal *ike.NotifyError
+	if errors.As(err, &refusal) {
+		return refusal.Verified || !refusal.Remote
+	}
+	return true
+}
+
+// config is what machines of a connection are made with.
+func (k *keyer) config(c *Conn) *ike.Config {
+	cfg := &ike.Config{
+		Name: c.Name, Proposals: c.IKE, Local: c.Local.local(), RemoteID: c.RemoteID,
+		HashAlgs: k.hashes, ForceEncap: !c.NativeESP, InitialContact: !c.anonymous(),
+		DPDDelay: c.DPDDelay, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
+	}
+	if c.PSK.Empty() {
+		cfg.CertRequest = []wire.CertEncoding{wire.CertRawPublicKey}
+	}
+	return cfg
+}
+
+// explain says what stands between a flow and its SA right now, nil if nothing does.
+func (k *keyer) explain(now time.Time, f ts.Flow) error {
+	for _, a := range k.acquires {
+		if !a.pair.MatchOut(f) {
+			continue
+		}
+		for _, s := range k.sasOf(a.conf.Conn) {
+			if slices.Contains(s.waiting, a.ref) && s.tries.sends > 0 {
+				err := fmt.Errorf("connection %s: %s", a.conf.Conn.Name, s.tries.describe(now))
+				if s.claimed != nil {
+					err = fmt.Errorf("%w; somebody who did not authenticate says: %w", err, s.claimed)
+				}
+				return err
+			}
+		}
+		return fmt.Errorf("connection %s: its child SA %s is not up yet", a.conf.Conn.Name, a.conf.Name)
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"crypto"
+	"net/netip"
+	"time"
+
+	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/pad"
+	"github.com/btns-go/btns/ike/wire"
+)
+
+// A Conn is one compiled connection: everything parsed, nothing left to look up but
+// outer host names. It is immutable.
+type Conn struct {
+	Name     string
+	Remotes  []Remote // where to find the peer; none: it comes to us
+	IKE      []wire.Proposal
+	Local    Identity
+	RemoteID *wire.ID  // asked for with IDr; nil: none
+	PSK      auth.PSK  // of both sides; empty where neither uses one
+	Entry    pad.Entry // who the peer may be
+	Children []*ChildConf
+	// NativeESP: no encapsulation unless a NAT is found.
+	NativeESP bool
+	DPDDelay  time.Duration
+}
+
+// A Remote is a peer's outer address, or the host name that has it.
+type Remote struct {
+	Host string // "" when Addr is set
+	Addr netip.Addr
+	Port uint16
+}
+
+// An Identity is how this host proves who it is to the peer of one Conn.
+type Identity struct {
+	Method string // "psk", "pubkey" or "btns"
+	ID     wire.ID
+	Key    crypto.Signer // nil with PSK
+	SPKI   []byte        // of Key
+	// Canonical is the identity in the form latches compare.
+	Canonical string
+}
+
+// A ChildConf is one compiled child of a Conn.
+type ChildConf struct {
+	Name      string // unique on this host
+	Conn      *Conn
+	Pair      ts.Pair // from our view; Remote is empty where it is what the peer may own
+	ESP       []wire.Proposal
+	Transport bool
+	StartNow  bool
+}
+
+// local is what the machine is told of the identity.
+func (id *Identity) local() ike.Local {
+	l := ike.Local{ID: id.ID, Method: wire.AuthMethodPSK}
+	if id.Key != nil {
+		l.Method = wire.AuthMethodDigitalSignature
+		// RFC 5386, Section 2: a BTNS node sends its bare key first. Peers that know
+		// the key ignore it.
+		if c := auth.RawCert(id.Key.Public()); c != nil {
+			l.Certs = []wire.Cert{*c}
+		}
+	}
+	return l
+}
+
+// anonymous tells whether the peer is known by nothing but a key nobody vouched for.
+func (c *Conn) anonymous() bool { return c.Entry.Kind.BTNS() }

@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/btns-go/btns/esp"
+	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/suite"
+	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/latch"
+	"github.com/btns-go/btns/sockets/internal/datapath"
+)
+
+// decide answers whether a peer gets the child SA it asks for. It reads one snapshot of
+// everything, and breaks the latches that stand against an authenticated peer before it
+// says yes (RFC 5660, Section 2.3).
+func (k *keyer) decide(now time.Time, s *ikeSA, w *ike.WorkDecide) {
+	r, err := k.judge(w)
+	if err != nil {
+		k.log.Info("child SA refused", "peer", s.name(), "notify", r.Refuse, "reason", err)
+		r.Err = err
+	}
+	s.m.Complete(now, w.ID, r)
+}
+
+func (k *keyer) judge(w *ike.WorkDecide) (*ike.DecideResult, error) {
+	p, _ := w.Peer.(*peer)
+	if p == nil {
+		return refused(wire.NotifyAuthenticationFailed), errors.New("no authenticated peer")
+	}
+	if len(k.sasOf(p.conn)) > 0 && k.children(p) >= maxChildrenPerPeer {
+		return refused(wire.NotifyNoAdditionalSAs), fmt.Errorf("the peer has %d child SAs already", maxChildrenPerPeer)
+	}
+	var why error
+	code := wire.NotifyTSUnacceptable
+	for _, cc := range p.conn.Children {
+		r, err := k.fit(p, cc, w)
+		if err == nil {
+			return r, nil
+		}
+		// The selectors tell which child was meant; its reason is the better one.
+		if why == nil || r.Refuse != wire.NotifyTSUnacceptable {
+			why, code = err, r.Refuse
+		}
+	}
+	if why == nil {
+		why = fmt.Errorf("connection %s has no children", p.conn.Name)
+	}
+	return refused(code), why
+}
+
+func refused(t wire.NotifyType) *ike.DecideResult { return &ike.DecideResult{Refuse: t} }
+
+// fit narrows what was asked to one configured child (RFC 7296, Section 2.9).
+func (k *keyer) fit(p *peer, cc *ChildConf, w *ike.WorkDecide) (*ike.DecideResult, error) {
+	pair, ok := w.Pair.Intersect(ts.Pair{Local: cc.Pair.Local, Remote: p.remote(cc)})
+	if !ok {
+		return refused(wire.NotifyTSUnacceptable), fmt.Errorf("%s asks for %s, child %s allows %s and the peer may own %s",
+			p.canonical, w.Pair, cc.Name, cc.Pair, p.remote(cc))
+	}
+	if cc.Transport && !w.Transport {
+		return refused(wire.NotifyNoProposalChosen), fmt.Errorf("%s asks for tunnel mode, child %s wants transport mode", p.canonical, cc.Name)
+	}
+	es, _, chosen, mismatch := suite.ChooseESP(w.Proposals, cc.ESP)
+	if mismatch != nil {
+		return refused(wire.NotifyNoProposalChosen), mismatch
+	}
+	mode := esp.ModeTunnel
+	if cc.Transport {
+		mode = esp.ModeTransport
+	}
+	pair, err := k.clear(p, pair, params(p, es, mode))
+	if err != nil {
+		return refused(wire.NotifyTSUnacceptable), err
+	}
+	spi, err := k.dp.ReserveSPI()
+	if err != nil {
+		return refused(wire.NotifyNoAdditionalSAs), err
+	}
+	return &ike.DecideResult{
+		SPI: spi, Pair: pair, Chosen: chosen, Suite: es,
+		Transport: cc.Transport, Name: cc.Name,
+		MoreTS: !pair.Covers(w.Pair) && len(w.Pair.Local)+len(w.Pair.Remote) > 2,
+	}, nil
+}
+
+// clear makes way for a child SA of p over pair, or says who stands in it. What it
+// returns is narrowed around latches where that is possible (LATCH-26).
+func (k *keyer) clear(p *peer, pair ts.Pair, params *latch.Params) (ts.Pair, error) {
+	if p.data.Anonymous {
+		// Nobody vouches for this peer: it never takes over what somebody else holds.
+		for _, other := range k.sas {
+			if other.peer == nil || other.peer.canonical == p.canonical {
+				continue
+			}
+			for _, c := range other.children {
+				if c.Pair.Remote.Overlaps(pair.Remote) {
+					return pair, fmt.Errorf("%s claims %s, which %s holds", p.canonical, pair.Remote, other.peer.canonical)
+				}
+			}
+		}
+		for _, c := range k.conns {
+			if c == p.conn || c.anonymous() {
+				continue
+			}
+			for _, cc := range c.Children { // BTNS-14: nor what belongs to a known peer
+				if len(cc.Pair.Remote) > 0 && cc.Pair.Remote.Overlaps(pair.Remote) {
+					return pair, fmt.Errorf("%s claims %s, which is connection %s's", p.canonical, pair.Remote, c.Name)
+				}
+			}
+		}
+	}
+	conflicts := k.latches.Conflicts(pair, *params)
+	if len(conflicts) == 0 {
+		return pair, nil
+	}
+	if p.data.Anonymous {
+		return pair, fmt.Errorf("%s conflicts with the latch of %s", p.canonical, conflicts[0].Flow())
+	}
+	pair, conflicts = latch.NarrowAround(pair, conflicts)
+	for _, l := range conflicts {
+		k.log.Warn("latch broken", "flow", l.Flow().String(), "by", p.canonical)
+		k.latches.Break(l, latch.ReasonConflict, p.canonical+" was authenticated for this flow").Deliver()
+	}
+	return pair, nil
+}
+
+// params is what a latch on such a child SA binds a flow to (RFC 5660, Section 2).
+func params(p *peer, s suite.ESP, mode esp.Mode) *latch.Params {
+	es := espSuite(s)
+	prot := latch.Integrity
+	if es.Confidential() {
+		prot |= latch.Confidentiality
+	}
+	return &latch.Params{
+		Peer: p.canonical, Local: p.data.LocalID,
+		Protection: prot, Mode: uint8(mode), Suite: es.String(), Replay: true,
+	}
+}
+
+func espSuite(s suite.ESP) esp.Suite {
+	return esp.Suite{Encr: s.Encr, KeyBits: s.KeyBits, Integ: s.Integ}
+}
+
+// children counts the peer's child SAs.
+func (k *keyer) children(p *peer) (n int) {
+	for _, s := range k.sasOf(p.conn) {
+		if s.peer != nil && s.peer.canonical == p.canonical {
+			n += len(s.children)
+		}
+	}
+	return n
+}
+
+// install carries out the two halves of a new child SA.
+func (k *keyer) installInbound(s *ikeSA, o *ike.ChildInbound) {
+	mode := esp.ModeTunnel
+	if o.Transport {
+		mode = esp.ModeTransport
+	}
+	c := &datapath.Child{
+		Name: o.Name, InSPI: o.InSPI, Suite: espSuite(o.Suite), Mode: mode, ESN: o.Suite.ESN,
+		Pair: o.Pair, Params: s.intern(params(s.peer, o.Suite, mode)), Peer: s.peer.data,
+		Path: espPath(o.Encap, o.Path), V: s,
+	}
+	if o.Transport {
+		c.Local, c.Remote = soleAddr(o.Pair.Local), soleAddr(o.Pair.Remote)
+	}
+	err := k.dp.InstallInbound(c, esp.Key(o.Key))
+	o.Key.Zero()
+	if err != nil {
+		// The SPI is reserved and the suite was chosen from what we can do: this is a bug
+		// here, and the SA must not stand with one direction only.
+		k.log.Error("child SA not installed", "peer", s.name(), "child", o.Name, "error", err)
+		return
+	}
+	s.children[o.InSPI] = c
+}
+
+func (k *keyer) installOutbound(s *ikeSA, o *ike.ChildOutbound) {
+	c := s.children[o.InSPI]
+	if c == nil {
+		return
+	}
+	err := k.dp.InstallOutbound(c, o.OutSPI, esp.Key(o.Key))
+	o.Key.Zero()
+	if err != nil {
+		k.log.Error("child SA not installed", "peer", s.name(), "child", o.Name, "error", err)
+		return
+	}
+	delete(k.acquires, o.Ref)
+	k.log.Info("child SA up", "peer", s.name(), "child", o.Name, "mode", c.Mode.String(), "suite", c.Suite.String(),
+		"in", fmt.Sprintf("%08x", c.InSPI), "out", fmt.Sprintf("%08x", o.OutSPI), "ts", o.Pair.String())
+}

@@ -1,0 +1,249 @@
+// Package engine joins the parts of one host: a wire, the data path, gVisor's TCP/IP, the
+// databases, and the machines that key them. It is the composition root: wiring and
+// order, the keyer that runs the IKE machines, and the answers to their questions.
+//
+// The keyer's Decide is the one place where PAD, SPD, latches and live SAs are read
+// together (RFC 4301, Section 4.4.3; RFC 5386, Section 2; RFC 5660, Section 2.3).
+//
+// Concurrency: methods of Engine are safe for concurrent use. Goroutines: the keyer, the
+// receiver and the pool of GOMAXPROCS workers; New starts them, Close stops them and waits.
+//
+// Close order: peers are told (the wire still works) · the keyer ends · the pool and name
+// look-ups end · the stack aborts its connections · the data path closes the wire, which
+// ends the receiver, and erases all keys.
+//
+// Memory: received IKE datagrams are the keyer's from the data path's callback on, and
+// free after the machine has seen them. Limits: see limits.go.
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/btns-go/btns/esp/spd"
+	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/gate"
+	"github.com/btns-go/btns/ike/pad"
+	"github.com/btns-go/btns/latch"
+	"github.com/btns-go/btns/netstack"
+	"github.com/btns-go/btns/sockets/internal/datapath"
+	"github.com/btns-go/btns/tun"
+)
+
+// A Config is what an Engine joins. Everything in it is compiled and checked; it must not
+// be modified after New.
+type Config struct {
+	Wire   tun.Wire // the engine's: Close closes it
+	Addrs  []netip.Prefix
+	MTU    int
+	Policy *spd.DB
+	PAD    *pad.DB
+	Conns  []*Conn
+	KeyLog io.Writer
+	Log    *slog.Logger // not nil
+}
+
+// ErrClosed is returned after Close. It matches net.ErrClosed.
+var ErrClosed = fmt.Errorf("engine: host closed: %w", net.ErrClosed)
+
+// An Engine is one running host.
+type Engine struct {
+	Data    *datapath.Path
+	Stack   *netstack.Stack
+	Latches *latch.DB
+
+	k        *keyer
+	stop     chan struct{}
+	once     sync.Once
+	keying   sync.WaitGroup
+	receive  sync.WaitGroup
+	cancel   context.CancelFunc
+	closeErr error
+}
+
+// New starts a host. On error nothing is left running, and the wire is the caller's again.
+func New(cfg Config) (*Engine, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	e := &Engine{stop: make(chan struct{}), cancel: cancel}
+	e.Latches = latch.New(latch.Config{Conflicting: func(f ts.Flow, p *latch.Params) bool {
+		return e.Data.Conflicting(f, p)
+	}})
+	k, err := newKeyer(ctx, &cfg, e.Latches)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	e.k = k
+
+	// The data path and the stack call each other: the stack is told of the path's hooks
+	// when it is made, the path reaches the stack through e.
+	e.Data, err = datapath.New(datapath.Config{
+		Wire: cfg.Wire, Policy: cfg.Policy, Latches: e.Latches, MTU: cfg.MTU, Log: cfg.Log,
+		Deliver:     func(tag *netstack.Tag, parts ...[]byte) { e.Stack.Deliver(tag, parts...) },
+		Exists:      func(f ts.Flow) bool { return e.Stack.Exists(f) },
+		Unreachable: func(p *netstack.Packet, cause error) { e.Stack.Unreachable(p, cause) },
+		Acquire: func(a datapath.Acquire) {
+			k.mail.post(func(now time.Time) { k.acquire(now, a) })
+		},
+		Alerts: func(as latch.Alerts) {
+			k.mail.post(func(time.Time) { as.Deliver() })
+		},
+		IKE: k.receive,
+		FirstInbound: func(c *datapath.Child) {
+			k.mail.post(func(now time.Time) { k.firstInbound(now, c) })
+		},
+		Moved: func(c *datapath.Child, p tun.Path) {
+			k.mail.post(func(time.Time) { k.moved(c, p) })
+		},
+	})
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	k.dp = e.Data
+	e.Stack, err = netstack.New(netstack.Config{
+		Addrs: cfg.Addrs, MTU: cfg.MTU, Log: cfg.Log,
+		Hooks: netstack.Hooks{Output: e.Data.Output, Admit: e.Data.Admit},
+	})
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	k.pool = newPool()
+	e.keying.Go(func() { k.run(e.stop) })
+	e.receive.Go(func() {
+		if err := e.Data.Run(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
+			cfg.Log.Error("the wire failed", "error", err)
+		}
+	})
+	k.mail.post(k.startChildren)
+	return e, nil
+}
+
+// Close tells the peers, stops everything and waits for it.
+func (e *Engine) Close() error {
+	e.once.Do(func() {
+		close(e.stop)
+		e.keying.Wait()
+		e.cancel()
+		for _, f := range e.k.mail.close() {
+			f(time.Now()) // callers that wait for an answer get one
+		}
+		e.k.resolving.Wait()
+		e.k.pool.close()
+		e.closeErr = e.Stack.Close()
+		// The end of ctx has closed the data path already, unless that is still coming.
+		if err := e.Data.Close(); !errors.Is(err, net.ErrClosed) {
+			e.closeErr = errors.Join(e.closeErr, err)
+		}
+		e.receive.Wait()
+	})
+	return e.closeErr
+}
+
+// Wire is the host's wire.
+func (e *Engine) Wire() tun.Wire { return e.k.cfg.Wire }
+
+// Explain says what stands between a flow and its SA right now, nil if nothing is known
+// to. It is for the message of a deadline that passed.
+func (e *Engine) Explain(f ts.Flow) error {
+	var err error
+	e.ask(func(now time.Time) { err = e.k.explain(now, f) })
+	return err
+}
+
+// ask runs f on the keyer's goroutine and waits for it.
+func (e *Engine) ask(f func(now time.Time)) {
+	done := make(chan struct{})
+	if !e.k.mail.post(func(now time.Time) { defer close(done); f(now) }) {
+		return
+	}
+	<-done
+}
+
+func newKeyer(ctx context.Context, cfg *Config, latches *latch.DB) (*keyer, error) {
+	g, err := gate.New(gate.Config{}, rand.Reader, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	k := &keyer{
+		cfg: cfg, log: cfg.Log, latches: latches, ctx: ctx, gate: g, mail: newMailbox(),
+		in:     make(chan []tun.Packet, ikeQueue),
+		conns:  map[string]*Conn{},
+		confs:  map[string]*ChildConf{},
+		hashes: auth.Hashes(),
+		sas:    map[gate.Key]*ikeSA{}, byConn: map[*Conn][]*ikeSA{}, acquires: map[uint64]*acquire{},
+		scratch: make([]byte, tun.Headroom+tun.MaxPacket),
+	}
+	for _, c := range cfg.Conns {
+		k.conns[c.Name] = c
+		for _, cc := range c.Children {
+			k.confs[cc.Name] = cc
+		}
+	}
+	return k, nil
+}
+
+// receive takes datagrams from the data path. When the keyer is behind they are lost, as
+// if by the network: what is dropped under a flood is mostly the flood.
+func (k *keyer) receive(pkts []tun.Packet) {
+	select {
+	case k.in <- pkts:
+	default:
+		k.overflow.Add(uint64(len(pkts)))
+	}
+}
+
+func (k *keyer) startChildren(now time.Time) {
+	for _, c := range k.cfg.Conns {
+		for _, cc := range c.Children {
+			if cc.StartNow && len(c.Remotes) > 0 {
+				k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair})
+			}
+		}
+	}
+}
+
+func (k *keyer) firstInbound(now time.Time, c *datapath.Child) {
+	if s := k.owner(c); s != nil {
+		s.m.FirstInbound(now, c.InSPI)
+		k.drain(now, s)
+	}
+}
+
+// moved follows a peer whose packets come from elsewhere, which only a NAT in between
+// explains (RFC 7296, Section 2.23). The packet was authentic and the newest of its SA.
+func (k *keyer) moved(c *datapath.Child, p tun.Path) {
+	s := k.owner(c)
+	if s == nil || s.est == nil || !s.est.Encap || !s.est.RemoteNAT {
+		return
+	}
+	k.log.Info("peer moved", "peer", s.name(), "from", c.CurrentPath().String(), "to", p.String())
+	k.dp.SetPath(c, p)
+}
+
+// owner is the IKE SA of a child that is still installed.
+func (k *keyer) owner(c *datapath.Child) *ikeSA {
+	s, _ := c.V.(*ikeSA)
+	if s == nil || k.sas[s.key] != s || s.children[c.InSPI] != c {
+		return nil
+	}
+	return s
+}
+
+func newIKESA(m *ike.Machine, key gate.Key, c *Conn, path ike.Path, num uint64) *ikeSA {
+	return &ikeSA{
+		m: m, key: key, conn: c, path: path, num: num, timer: -1,
+		children: map[uint32]*datapath.Child{}, shared: map[latch.Params]*latch.Params{},
+	}
+}

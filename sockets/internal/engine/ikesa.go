@@ -1,0 +1,254 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/gate"
+	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/latch"
+	"github.com/btns-go/btns/sockets/internal/datapath"
+	"github.com/btns-go/btns/tun"
+)
+
+// An ikeSA is one machine and what belongs to it. Only the keyer's goroutine touches it.
+type ikeSA struct {
+	// Constant.
+	m         *ike.Machine
+	key       gate.Key
+	num       uint64 // as people count them
+	initiator bool
+	conn      *Conn // a responder's first guess until peer is set
+	remote    int   // initiator: index into conn.Remotes
+
+	peer     *peer
+	est      *ike.Established
+	up       time.Time
+	path     ike.Path
+	children map[uint32]*datapath.Child // by our SPI
+	shared   map[latch.Params]*latch.Params
+
+	waiting  []uint64 // acquires that this SA is to answer, by ref
+	failures []error  // of those, before the SA was established
+	deleted  bool     // we asked for its end
+	err      error    // Failed
+	claimed  error    // Unverified
+
+	tries    attempt
+	timer    int // index in timers, -1 if none
+	deadline time.Time
+}
+
+// An attempt is what was sent since the peer last answered.
+type attempt struct {
+	exchange wire.ExchangeType
+	to       string
+	sends    int
+	since    time.Time
+}
+
+// err says what was tried, for the message of a deadline that passed.
+func (a *attempt) describe(now time.Time) string {
+	return fmt.Sprintf("no answer to %s from %s: sent %d times in %s", a.exchange, a.to, a.sends, now.Sub(a.since).Round(100*time.Millisecond))
+}
+
+// name is the peer for log lines.
+func (s *ikeSA) name() string {
+	if s.peer != nil {
+		return s.peer.conn.Name + " " + s.peer.canonical
+	}
+	return s.conn.Name + " " + s.path.Remote.String()
+}
+
+// intern makes children of one SA with equal parameters share them, so that a latch
+// compares pointers.
+func (s *ikeSA) intern(p *latch.Params) *latch.Params {
+	if q := s.shared[*p]; q != nil {
+		return q
+	}
+	s.shared[*p] = p
+	return p
+}
+
+// drain carries out what the machine wants, in its order, and sets its timer.
+func (k *keyer) drain(now time.Time, s *ikeSA) {
+	for {
+		o, ok := s.m.Next()
+		if !ok {
+			break
+		}
+		k.carryOut(now, s, o)
+	}
+	if _, ok := k.sas[s.key]; ok {
+		k.timers.set(s, s.m.Deadline())
+	}
+}
+
+func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
+	switch o := o.(type) {
+	case *ike.Send:
+		k.send(now, s, o)
+	case *ike.WorkKE:
+		k.keyExchange(s, o)
+	case *ike.WorkSign:
+		k.sign(now, s, o)
+	case *ike.WorkVerify:
+		k.verify(now, s, o)
+	case *ike.WorkDecide:
+		k.decide(now, s, o)
+	case *ike.Established:
+		k.established(now, s, o)
+	case *ike.ChildInbound:
+		k.installInbound(s, o)
+	case *ike.ChildOutbound:
+		k.installOutbound(s, o)
+	case *ike.ChildRemoved:
+		k.removeChild(s, o.InSPI, o.Reason)
+	case *ike.SPIReleased:
+		k.dp.ReleaseSPI(o.SPI)
+	case *ike.ChildFailed:
+		k.childFailed(s, o)
+	case *ike.PathChanged:
+		s.path = o.Path
+		for _, c := range s.children {
+			k.dp.SetPath(c, espPath(c.CurrentPath().Native(), o.Path))
+		}
+	case *ike.Unverified:
+		s.claimed = o.Err
+		k.log.Debug("unauthenticated claim", "peer", s.name(), "claim", o.Err)
+	case *ike.KeyLog:
+		if k.cfg.KeyLog != nil {
+			if err := writeKeyLog(k.cfg.KeyLog, o); err != nil {
+				k.log.Error("key log", "error", err)
+			}
+		}
+	case *ike.Failed:
+		s.err = o.Err
+		k.log.Warn("IKE SA failed", "peer", s.name(), "error", o.Err)
+		k.failed(now, s)
+	case *ike.Closed:
+		k.closed(s, o)
+	}
+}
+
+func (k *keyer) send(now time.Time, s *ikeSA, o *ike.Send) {
+	if s.initiator && len(o.Data) >= 20 && wire.Flags(o.Data[19])&wire.FlagResponse == 0 {
+		if x := wire.ExchangeType(o.Data[18]); s.tries.sends == 0 || s.tries.exchange != x {
+			s.tries = attempt{exchange: x, to: o.Path.Remote.String(), since: now}
+		}
+		s.tries.sends++
+	}
+	k.transmit(o.Path, o.Data)
+}
+
+// transmit sends one IKE datagram. A failure is a lost datagram: the machine repeats it.
+func (k *keyer) transmit(path ike.Path, b []byte) {
+	buf := k.scratch[:tun.Headroom+len(b)]
+	copy(buf[tun.Headroom:], b)
+	err := k.dp.SendIKE([]tun.Packet{{Buf: buf, Off: tun.Headroom, Len: len(b), Path: tun.Path(path), Kind: tun.KindIKE}})
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		k.log.Debug("IKE datagram not sent", "path", path.String(), "error", err)
+	}
+}
+
+func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
+	s.est, s.up, s.path = o, now, o.Path
+	s.tries = attempt{}
+	k.gate.Establish(now, s.key)
+	k.log.Info("IKE SA established", "peer", s.name(), "path", o.Path.String(), "suite", o.Suite.String(),
+		"spi", fmt.Sprintf("%016x-%016x", o.SPIi, o.SPIr), "encap", o.Encap)
+	if !o.InitialContact || s.peer.data.Anonymous {
+		// RFC 7619, Section 2.5 and I1: somebody nobody vouched for replaces nobody.
+		return
+	}
+	for _, other := range k.sasOf(s.peer.conn) {
+		if other != s && other.peer != nil && other.est != nil && other.peer.canonical == s.peer.canonical {
+			k.log.Info("replaced after initial contact", "peer", other.name())
+			other.m.Delete(now)
+			k.drain(now, other)
+		}
+	}
+}
+
+func (k *keyer) removeChild(s *ikeSA, inSPI uint32, why ike.Reason) {
+	c := s.children[inSPI]
+	if c == nil {
+		return
+	}
+	delete(s.children, inSPI)
+	k.dp.Remove(inSPI)
+	k.log.Info("child SA down", "peer", s.name(), "child", c.Name, "in", fmt.Sprintf("%08x", inSPI), "reason", why.String())
+}
+
+func (k *keyer) childFailed(s *ikeSA, o *ike.ChildFailed) {
+	if s.est == nil {
+		s.failures = append(s.failures, o.Err) // failed decides, it may try another address
+		return
+	}
+	k.log.Warn("child SA refused", "peer", s.name(), "child", o.Name, "error", o.Err)
+	k.failAcquire(o.Ref, o.Err)
+}
+
+// failed answers what waited for an SA that will not be: by trying the peer's next
+// address if this one was silent, or by telling the data path why.
+func (k *keyer) failed(now time.Time, s *ikeSA) {
+	var silent *ike.TimeoutError
+	refs := s.waiting
+	s.waiting = nil
+	if s.est == nil && s.initiator && errors.As(s.err, &silent) && s.remote+1 < len(s.conn.Remotes) && !k.stopping {
+		k.retryNext(now, s, refs)
+		return
+	}
+	for _, ref := range refs {
+		k.failAcquire(ref, s.err)
+	}
+}
+
+func (k *keyer) closed(s *ikeSA, o *ike.Closed) {
+	for spi := range s.children {
+		k.removeChild(s, spi, o.Reason)
+	}
+	for _, ref := range s.waiting {
+		k.failAcquire(ref, fmt.Errorf("engine: IKE SA with %s closed: %s", s.name(), o.Reason))
+	}
+	k.gate.Remove(s.key)
+	k.timers.set(s, time.Time{})
+	delete(k.sas, s.key)
+	k.forget(s)
+	if s.est != nil {
+		k.log.Info("IKE SA closed", "peer", s.name(), "reason", o.Reason.String())
+	}
+}
+
+// espPath is where a child SA's packets go: IKE's path, or its addresses alone.
+func espPath(encap bool, p ike.Path) tun.Path {
+	if encap {
+		return tun.Path(p)
+	}
+	t := tun.Path(p)
+	t.Local, t.Remote = portless(t.Local), portless(t.Remote)
+	return t
+}
+
+// soleAddr is the one address of a transport mode selector, or the zero Addr.
+func soleAddr(s ts.Set) (a addr) {
+	for i, sel := range s {
+		if sel.First != sel.Last || (i > 0 && sel.First != a) {
+			return addr{}
+		}
+		a = sel.First
+	}
+	return a
+}
+
+// Suite names the IKE suite, "" before it was agreed.
+func (s *ikeSA) suite() string {
+	if s.est == nil {
+		return ""
+	}
+	return s.est.Suite.String()
+}

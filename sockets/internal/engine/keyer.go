@@ -1,0 +1,236 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/gate"
+	"github.com/btns-go/btns/latch"
+	"github.com/btns-go/btns/sockets/internal/datapath"
+	"github.com/btns-go/btns/tun"
+)
+
+// A keyer owns all IKE SAs. One goroutine runs it and alone touches what is below; others
+// reach it through its mailbox and the channel of received datagrams.
+type keyer struct {
+	// Constant.
+	cfg     *Config
+	log     *slog.Logger
+	dp      *datapath.Path
+	latches *latch.DB
+	conns   map[string]*Conn
+	confs   map[string]*ChildConf
+	hashes  []uint16
+	ctx     context.Context // ends with the keyer; for resolving host names
+	mail    *mailbox
+	in      chan []tun.Packet
+	pool    *pool
+
+	resolving sync.WaitGroup
+	overflow  atomic.Uint64 // datagrams lost because the keyer was behind
+
+	// The keyer's goroutine's.
+	gate     *gate.Gate
+	sas      map[gate.Key]*ikeSA
+	byConn   map[*Conn][]*ikeSA
+	timers   timers
+	acquires map[uint64]*acquire
+	lastRef  uint64
+	lastNum  uint64
+	scratch  []byte
+	stopping bool
+}
+
+func (k *keyer) ref() uint64 { k.lastRef++; return k.lastRef }
+
+// sasOf are the IKE SAs of a connection, and of a responder not yet known to be another's.
+func (k *keyer) sasOf(c *Conn) []*ikeSA { return k.byConn[c] }
+
+// run is the keyer's goroutine. stop ends it once the peers were told, or after
+// closeGrace.
+func (k *keyer) run(stop <-chan struct{}) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var grace <-chan time.Time
+	for {
+		k.arm(timer)
+		select {
+		case <-k.mail.signal:
+			now := time.Now()
+			for _, f := range k.mail.take() {
+				f(now)
+			}
+		case pkts := <-k.in:
+			now := time.Now()
+			for i := range pkts {
+				k.datagram(now, ike.Path(pkts[i].Path), pkts[i].Data())
+			}
+		case <-timer.C:
+			k.tick(time.Now())
+		case <-stop:
+			stop = nil
+			grace = time.After(closeGrace)
+			k.shutdown(time.Now())
+		case <-grace:
+			return
+		}
+		if k.stopping && len(k.sas) == 0 {
+			return
+		}
+	}
+}
+
+func (k *keyer) arm(timer *time.Timer) {
+	at, ok := k.timers.next()
+	if d := k.gate.Deadline(); !d.IsZero() && (!ok || d.Before(at)) {
+		at, ok = d, true
+	}
+	if !ok {
+		at = time.Now().Add(time.Hour)
+	}
+	timer.Reset(max(0, time.Until(at)))
+}
+
+func (k *keyer) tick(now time.Time) {
+	for s := k.timers.due(now); s != nil; s = k.timers.due(now) {
+		k.heard(now, s)
+		s.m.Tick(now)
+		k.drain(now, s)
+	}
+	for _, key := range k.gate.Expire(now, nil) {
+		if s := k.sas[key]; s != nil {
+			s.m.Delete(now)
+			k.drain(now, s)
+		}
+	}
+}
+
+// heard tells the machine of traffic, so that a busy peer is not asked whether it lives.
+func (k *keyer) heard(now time.Time, s *ikeSA) {
+	for spi, c := range s.children {
+		if at := c.LastHeard(); !at.IsZero() {
+			s.m.Heard(at, spi)
+		}
+	}
+}
+
+// datagram routes one received IKE datagram.
+func (k *keyer) datagram(now time.Time, path ike.Path, b []byte) {
+	v := k.gate.Classify(now, gate.Path(path), b)
+	switch v.Kind {
+	case gate.Drop:
+	case gate.Reply:
+		k.transmit(path, v.Reply)
+	case gate.Existing:
+		s := k.sas[v.Key]
+		if s == nil {
+			return
+		}
+		s.m.Datagram(now, path, b)
+		k.drain(now, s)
+	case gate.NewResponder:
+		if k.stopping {
+			return
+		}
+		k.respond(now, path, b, v)
+	}
+}
+
+// respond starts a responder. Which connection the peer belongs to is known only once it
+// has authenticated; until then we offer what any that could be meant would accept.
+func (k *keyer) respond(now time.Time, path ike.Path, b []byte, v gate.Verdict) {
+	cfg, first := k.responderConfig(path.Remote.Addr())
+	if cfg == nil {
+		k.log.Debug("nobody is expected", "from", path.Remote.String())
+		return
+	}
+	m, err := ike.NewResponder(cfg, path, b, now)
+	if err != nil {
+		k.log.Debug("IKE_SA_INIT dropped", "from", path.Remote.String(), "error", err)
+		return
+	}
+	s := k.add(m, gate.Key{SPI: m.LocalSPI()}, first, path)
+	k.gate.Open(now, v, m.LocalSPI())
+	k.drain(now, s)
+}
+
+func (k *keyer) responderConfig(from netip.Addr) (*ike.Config, *Conn) {
+	var cfg *ike.Config
+	var first *Conn
+	for _, c := range k.cfg.Conns {
+		if !c.mayComeFrom(from) {
+			continue
+		}
+		if cfg == nil {
+			first, cfg = c, k.config(c)
+			cfg.RemoteID = nil
+			cfg.Proposals = slices.Clone(c.IKE)
+			continue
+		}
+		cfg.Proposals = append(cfg.Proposals, c.IKE...)
+		cfg.ForceEncap = cfg.ForceEncap || !c.NativeESP
+	}
+	if cfg != nil {
+		cfg.HashAlgs = auth.Hashes()
+		cfg.Name = "responder to " + from.String()
+	}
+	return cfg, first
+}
+
+// mayComeFrom tells whether a peer at an outer address could be this connection's. Hosts
+// given by name may be anywhere.
+func (c *Conn) mayComeFrom(from netip.Addr) bool {
+	for _, r := range c.Remotes {
+		if r.Host != "" || r.Addr == from {
+			return true
+		}
+	}
+	return len(c.Remotes) == 0
+}
+
+func (k *keyer) add(m *ike.Machine, key gate.Key, c *Conn, path ike.Path) *ikeSA {
+	k.lastNum++
+	s := newIKESA(m, key, c, path, k.lastNum)
+	k.sas[key] = s
+	k.byConn[c] = append(k.byConn[c], s)
+	return s
+}
+
+// adopt moves a responder to the connection its peer turned out to belong to.
+func (k *keyer) adopt(s *ikeSA, c *Conn) {
+	if s.conn != c {
+		k.forget(s)
+		s.conn = c
+		k.byConn[c] = append(k.byConn[c], s)
+	}
+}
+
+func (k *keyer) forget(s *ikeSA) {
+	rest := slices.DeleteFunc(k.byConn[s.conn], func(o *ikeSA) bool { return o == s })
+	if len(rest) == 0 {
+		delete(k.byConn, s.conn)
+		return
+	}
+	k.byConn[s.conn] = rest
+}
+
+// shutdown deletes all SAs and tells the peers (RFC 7296, Section 1.4.1).
+func (k *keyer) shutdown(now time.Time) {
+	k.stopping = true
+	all := make([]*ikeSA, 0, len(k.sas))
+	for _, s := range k.sas {
+		all = append(all, s)
+	}
+	for _, s := range all {
+		s.deleted = true
+		s.m.Delete(now)
+		k.drain(now, s)
+	}
+}

@@ -1,0 +1,19 @@
+package engine
+
+import "time"
+
+const (
+	// ikeQueue is how many batches of received IKE datagrams wait for the keyer: 20 ms of
+	// a flood, more than any burst of real peers.
+	ikeQueue = 64
+
+	// maxChildrenPerPeer bounds child SAs of one identity over all its IKE SAs
+	// (RFC 8019, Section 5): a narrow SA per connection and thousands of connections fit.
+	maxChildrenPerPeer = 16384
+
+	// closeGrace is how long Close waits for peers to answer a Delete.
+	closeGrace = time.Second
+
+	// resolveTimeout bounds the look-up of a peer's outer host name.
+	resolveTimeout = 10 * time.Second
+)

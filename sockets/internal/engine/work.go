@@ -1,0 +1,207 @@
+package engine
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/pad"
+	"github.com/btns-go/btns/ike/suite"
+	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/sockets/internal/datapath"
+)
+
+// A pool does key agreement and signatures beside the keyer's goroutine. It queues
+// without bound, but holds at most one piece of work per IKE SA, and those are capped.
+type pool struct {
+	mu    sync.Mutex
+	ready sync.Cond
+	jobs  []func()
+	done  bool
+	wg    sync.WaitGroup
+}
+
+func newPool() *pool {
+	p := &pool{}
+	p.ready.L = &p.mu
+	for range runtime.GOMAXPROCS(0) {
+		p.wg.Go(p.run)
+	}
+	return p
+}
+
+func (p *pool) run() {
+	for {
+		p.mu.Lock()
+		for len(p.jobs) == 0 && !p.done {
+			p.ready.Wait()
+		}
+		if len(p.jobs) == 0 {
+			p.mu.Unlock()
+			return
+		}
+		job := p.jobs[0]
+		p.jobs[0] = nil
+		p.jobs = p.jobs[1:]
+		p.mu.Unlock()
+		job()
+	}
+}
+
+func (p *pool) do(job func()) {
+	p.mu.Lock()
+	p.jobs = append(p.jobs, job)
+	p.mu.Unlock()
+	p.ready.Signal()
+}
+
+// close lets the queued work finish and waits for it.
+func (p *pool) close() {
+	p.mu.Lock()
+	p.done = true
+	p.mu.Unlock()
+	p.ready.Broadcast()
+	p.wg.Wait()
+}
+
+// offload computes a result in the pool and completes the machine's work with it.
+func (k *keyer) offload(s *ikeSA, id ike.WorkID, compute func() ike.WorkResult) {
+	k.pool.do(func() {
+		r := compute()
+		k.mail.post(func(now time.Time) {
+			s.m.Complete(now, id, r)
+			k.drain(now, s)
+		})
+	})
+}
+
+func (k *keyer) keyExchange(s *ikeSA, w *ike.WorkKE) {
+	k.offload(s, w.ID, func() ike.WorkResult {
+		r := &ike.KEResult{Key: w.Key}
+		if r.Key == nil {
+			if r.Key, r.Err = suite.GenerateKE(w.Group, rand.Reader); r.Err != nil {
+				return r
+			}
+		}
+		if w.Peer != nil {
+			r.Shared, r.Err = r.Key.Shared(w.Peer)
+		}
+		return r
+	})
+}
+
+func (k *keyer) sign(now time.Time, s *ikeSA, w *ike.WorkSign) {
+	conn := s.conn
+	if p, ok := w.Peer.(*peer); ok && p != nil {
+		conn = p.conn
+	}
+	if conn.Local.Key == nil {
+		data, err := auth.PSKAuth(w.PRF, conn.PSK, w.Octets)
+		s.m.Complete(now, w.ID, &ike.SignResult{
+			Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: err})
+		return
+	}
+	key := conn.Local.Key
+	k.offload(s, w.ID, func() ike.WorkResult {
+		a, err := auth.Sign(key, w.Octets, w.PeerHashes)
+		return &ike.SignResult{Auth: a, Err: err}
+	})
+}
+
+// verify finds the peer's PAD entry (RFC 5386, Section 2, in that order) and checks AUTH
+// with the credential the entry holds. Nothing else makes a peer.
+func (k *keyer) verify(now time.Time, s *ikeSA, w *ike.WorkVerify) {
+	refuse := func(err error) { s.m.Complete(now, w.ID, &ike.VerifyResult{Err: err}) }
+	id, err := pad.FromWire(&w.AssertedID)
+	if err != nil {
+		refuse(err)
+		return
+	}
+	method := pad.MethodPublicKey
+	if w.Auth.Method == wire.AuthMethodPSK {
+		method = pad.MethodPSK
+	}
+	entry, found := k.lookup(s, id, method, w.SPKI)
+	if err := found.Err(); err != nil {
+		refuse(err)
+		return
+	}
+	conn := k.conns[entry.Conn]
+	if conn == nil {
+		refuse(fmt.Errorf("PAD entry %s belongs to no connection", entry.Name))
+		return
+	}
+	p := &peer{conn: conn, entry: entry, id: id, outer: w.Path.Remote.Addr()}
+
+	if method == pad.MethodPSK {
+		if err := auth.VerifyPSK(w.PRF, conn.PSK, &w.Auth, w.Octets); err != nil {
+			refuse(fmt.Errorf("%s does not hold the shared key of connection %s: %w", id, conn.Name, err))
+			return
+		}
+		k.accept(now, s, w.ID, p)
+		return
+	}
+
+	keys, a, octets := found.Keys, w.Auth, w.Octets
+	k.pool.do(func() {
+		var proven []byte
+		var errs []error
+		for _, spki := range keys {
+			err := auth.VerifySPKI(spki, &a, octets, auth.Rules{})
+			if err == nil {
+				proven = spki
+				break
+			}
+			errs = append(errs, err)
+		}
+		k.mail.post(func(now time.Time) {
+			if proven == nil {
+				s.m.Complete(now, w.ID, &ike.VerifyResult{
+					Err: fmt.Errorf("%s does not hold the key of connection %s: %w", id, conn.Name, errors.Join(errs...))})
+			} else {
+				p.spki = proven
+				k.accept(now, s, w.ID, p)
+			}
+			k.drain(now, s)
+		})
+	})
+}
+
+// lookup searches the PAD. An initiator that asked for one peer must not end up with
+// another, however well that one authenticates (ADV-D14).
+func (k *keyer) lookup(s *ikeSA, id pad.ID, method pad.Method, spki []byte) (*pad.Entry, pad.Outcome) {
+	if s.initiator {
+		return k.cfg.PAD.LookupDialled(k.cfg.PAD.Entry(s.conn.Entry.Name), id, method, spki)
+	}
+	return k.cfg.PAD.Lookup(id, method, spki)
+}
+
+// accept completes a verification with the identity that was proven.
+func (k *keyer) accept(now time.Time, s *ikeSA, id ike.WorkID, p *peer) {
+	c := p.conn
+	p.canonical = p.entry.Identity(p.id, p.spki)
+	method := "psk"
+	switch {
+	case p.entry.Kind.BTNS():
+		method = "btns"
+	case p.spki != nil:
+		method = "pubkey"
+	}
+	p.data = &datapath.Peer{
+		Name: c.Name, ID: p.canonical, LocalID: c.Local.Canonical, Method: method,
+		SPKI: p.spki, LocalSPKI: c.Local.SPKI, Anonymous: method == "btns", V: p,
+	}
+	s.peer = p
+	k.adopt(s, c)
+	r := &ike.VerifyResult{OK: true, Peer: p}
+	if !s.initiator {
+		l := c.Local.local()
+		r.Local = &l
+	}
+	s.m.Complete(now, id, r)
+}
