@@ -117,10 +117,10 @@ func (t *Table[T]) Lookup(spi uint32) *T {
 	for i := s.index(spi); ; i++ {
 		p := &s.slot[i&(len(s.slot)-1)]
 		switch p.spi.Load() {
+		case 0: // before spi, which may be 0 as well
+			return nil
 		case spi:
 			return p.value.Load()
-		case 0:
-			return nil
 		}
 	}
 }
@@ -195,7 +195,7 @@ func (t *Table[T]) Install(spi uint32, v *T) error {
 // of the same size if removed slots were what filled the old one.
 func (t *Table[T]) rebuild(old *slots[T]) *slots[T] {
 	n := minSlots
-	for n < 4*(int(t.count.Load())+1) {
+	for n < 4*t.Len() {
 		n *= 2
 	}
 	s := newSlots[T](n)
@@ -274,7 +274,8 @@ func (t *Table[T]) Range(f func(spi uint32, v *T) bool) {
 	s := t.live.Load()
 	for i := range s.slot {
 		p := &s.slot[i]
-		if v := p.value.Load(); v != nil && !f(p.spi.Load(), v) {
+		spi, v := p.spi.Load(), p.value.Load()
+		if spi != 0 && v != nil && !f(spi, v) {
 			return
 		}
 	}
