@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/btns-go/btns/sockets"
+	"github.com/btns-go/btns/sockets/config"
+)
+
+const (
+	// maxFlows bounds the connections and UDP conversations of one forward.
+	maxFlows = 4096
+	// udpIdle ends a UDP conversation that went quiet.
+	udpIdle = 2 * time.Minute
+	// maxDatagram is the largest UDP payload there is.
+	maxDatagram = 65507
+)
+
+// A pair of ends is what a forward joins: where it listens and where it goes.
+type ends struct {
+	listen       func(network, addr string) (net.Listener, error)
+	listenPacket func(network, addr string) (packetConn, error)
+	dial         func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// A packetConn is what package net's UDP socket and ours have in common.
+type packetConn interface {
+	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
+	LocalAddr() net.Addr
+	Close() error
+}
+
+// outward takes local ports behind the tunnels.
+func outward(st *sockets.Stack) ends {
+	return ends{
+		listen: net.Listen,
+		listenPacket: func(network, addr string) (packetConn, error) {
+			a, err := net.ResolveUDPAddr(network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return net.ListenUDP(network, a)
+		},
+		dial: st.DialContext,
+	}
+}
+
+// inward takes ports of the inner addresses to local services.
+func inward(st *sockets.Stack) ends {
+	var d net.Dialer
+	return ends{
+		listen: st.Listen,
+		listenPacket: func(network, addr string) (packetConn, error) {
+			return st.ListenPacket(network, addr)
+		},
+		dial: d.DialContext,
+	}
+}
+
+// forward starts one forward; closing it ends its flows.
+func forward(f config.Forward, e ends, log *slog.Logger, wg *sync.WaitGroup) (io.Closer, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	fw := &forwarder{Forward: f, ends: e, log: log, ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxFlows)}
+	if f.Network == "udp" {
+		c, err := e.listenPacket(f.Network, f.Listen)
+		if err != nil {
+			cancel()
+			return nil, fmt.Errorf("forward %s to %s: %w", f.Listen, f.To, err)
+		}
+		fw.listener = c
+		wg.Go(func() { fw.udp(c, wg) })
+		return fw, nil
+	}
+	l, err := e.listen(f.Network, f.Listen)
+	if err != nil {
+		cancel()
+		return nil, fmt.Errorf("forward %s to %s: %w", f.Listen, f.To, err)
+	}
+	fw.listener = l
+	wg.Go(func() { fw.tcp(l, wg) })
+	return fw, nil
+}
+
+type forwarder struct {
+	config.Forward
+	ends
+	log      *slog.Logger
+	ctx      context.Context
+	cancel   context.CancelFunc
+	listener io.Closer
+	slots    chan struct{}
+}
+
+// Close ends the listener and all flows.
+func (f *forwarder) Close() error {
+	f.cancel()
+	return f.listener.Close()
+}
+
+func (f *forwarder) tcp(l net.Listener, wg *sync.WaitGroup) {
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			if f.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			f.log.Warn("accept", "listen", f.Listen, "error", err)
+			select {
+			case <-f.ctx.Done():
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			continue
+		}
+		select {
+		case f.slots <- struct{}{}:
+		default:
+			f.log.Warn("too many connections", "listen", f.Listen, "limit", maxFlows)
+			_ = c.Close()
+			continue
+		}
+		wg.Go(func() {
+			defer func() { <-f.slots }()
+			f.splice(c)
+		})
+	}
+}
+
+// splice joins an accepted connection to its destination until both directions ended.
+func (f *forwarder) splice(a net.Conn) {
+	defer a.Close()
+	b, err := f.dial(f.ctx, f.Network, f.To)
+	if err != nil {
+		f.log.Warn("forward", "from", a.RemoteAddr().String(), "to", f.To, "error", err)
+		reset(a)
+		return
+	}
+	defer b.Close()
+	stop := context.AfterFunc(f.ctx, func() { _, _ = a.Close(), b.Close() })
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { pipe(a, b) })
+	pipe(b, a)
+	wg.Wait()
+}
+
+// pipe copies from one connection to another and passes on the end, or the failure.
+func pipe(to, from net.Conn) {
+	buf := make([]byte, 256<<10)
+	// Without the wrappers io.Copy would hand the loop to a connection's own, smaller
+	// buffers.
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buf)
+	if err != nil {
+		reset(to)
+		reset(from)
+		return
+	}
+	if w, ok := to.(interface{ CloseWrite() error }); ok {
+		_ = w.CloseWrite()
+	}
+}
+
+// reset closes a connection so that its other end sees that something was lost.
+func reset(c net.Conn) {
+	if l, ok := c.(interface{ SetLinger(int) error }); ok {
+		_ = l.SetLinger(0)
+	}
+	_ = c.Close()
+}
+
+// udp gives each source a conversation of its own.
+func (f *forwarder) udp(in packetConn, wg *sync.WaitGroup) {
+	var mu sync.Mutex
+	flows := map[netip.AddrPort]net.Conn{}
+	buf := make([]byte, maxDatagram)
+	for {
+		n, from, err := in.ReadFromUDPAddrPort(buf)
+		if err != nil {
+			if f.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			continue // an ICMP error of an earlier answer
+		}
+		mu.Lock()
+		out := flows[from]
+		full := len(flows) >= maxFlows
+		mu.Unlock()
+		if out == nil {
+			if full {
+				continue
+			}
+			if out, err = f.dial(f.ctx, f.Network, f.To); err != nil {
+				f.log.Warn("forward", "from", from.String(), "to", f.To, "error", err)
+				continue
+			}
+			mu.Lock()
+			flows[from] = out
+			mu.Unlock()
+			wg.Go(func() {
+				f.answers(in, from, out)
+				mu.Lock()
+				delete(flows, from)
+				mu.Unlock()
+			})
+		}
+		_, _ = out.Write(buf[:n])
+		_ = out.SetReadDeadline(time.Now().Add(udpIdle))
+	}
+}
+
+// answers brings a conversation's answers back until it goes quiet.
+func (f *forwarder) answers(in packetConn, to netip.AddrPort, out net.Conn) {
+	defer out.Close()
+	stop := context.AfterFunc(f.ctx, func() { _ = out.Close() })
+	defer stop()
+	buf := make([]byte, maxDatagram)
+	_ = out.SetReadDeadline(time.Now().Add(udpIdle))
+	for {
+		n, err := out.Read(buf)
+		if err != nil {
+			return
+		}
+		if _, err := in.WriteToUDPAddrPort(buf[:n], to); err != nil && errors.Is(err, net.ErrClosed) {
+			return
+		}
+	}
+}

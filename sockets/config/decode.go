@@ -1,0 +1,448 @@
+package config
+
+import (
+	"crypto"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/token"
+
+	"github.com/btns-go/btns/esp"
+	"github.com/btns-go/btns/esp/spd"
+	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/pad"
+	"github.com/btns-go/btns/ike/suite"
+	"github.com/btns-go/btns/sockets"
+)
+
+func newReader(file string) *reader { return &reader{file: file, at: map[string]*token.Token{}} }
+
+func (r *reader) positions() map[string]position {
+	out := make(map[string]position, len(r.at))
+	for path, tok := range r.at {
+		if tok != nil && tok.Position != nil {
+			out[path] = position{tok.Position.Line, tok.Position.Column}
+		}
+	}
+	return out
+}
+
+func syntaxError(path string, err error) error {
+	e := &Error{File: path, Msg: "not YAML", Err: err}
+	var y yaml.Error
+	if errors.As(err, &y) {
+		e.Msg = y.GetMessage()
+		if t := y.GetToken(); t != nil && t.Position != nil {
+			e.Line, e.Column = t.Position.Line, t.Position.Column
+		}
+	}
+	return e
+}
+
+// A decoder fills a File from one document.
+type decoder struct {
+	r    *reader
+	dir  string
+	log  *slog.Logger
+	file *File
+
+	secrets []secret
+}
+
+// A secret is one entry of the secrets section, for the identities it names.
+type secret struct {
+	ids []string
+	psk auth.PSK
+}
+
+func (d *decoder) root(n node) {
+	h := &d.file.Host
+	var connections node
+	n.fields(map[string]func(node){
+		"name": func(n node) { h.Name = n.text() },
+		"key":  func(n node) { h.Key = d.privateKey(n) },
+		"addresses": func(n node) {
+			for _, i := range n.items() {
+				h.Addrs = append(h.Addrs, i.prefix())
+			}
+		},
+		"mtu":          func(n node) { h.MTU = int(n.number(576, 65535)) },
+		"wire":         d.wire,
+		"listen":       func(n node) { h.Listen = d.listen(n) },
+		"hosts":        d.hosts,
+		"dns":          d.dns,
+		"dial_timeout": func(n node) { h.DialTimeout = n.duration() },
+		"connections":  func(n node) { connections = n },
+		"secrets":      d.secretsSection,
+		"policies":     d.policies,
+		"forwards":     func(n node) { d.file.Forwards = d.forwards(n, true) },
+		"expose":       func(n node) { d.file.Expose = d.forwards(n, false) },
+		"control":      func(n node) { d.file.Control = d.path(n.text()) },
+		"log": func(n node) {
+			d.file.LogLevel = choice(n, map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError})
+		},
+	})
+	// Connections look their secrets up, wherever in the file those stand.
+	for _, e := range connections.entries() {
+		d.connection(e.key, e.val)
+	}
+}
+
+func (d *decoder) path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(d.dir, p)
+}
+
+func (d *decoder) privateKey(n node) crypto.Signer {
+	if n.absent() {
+		return nil
+	}
+	key, err := auth.LoadPrivateKey(d.path(n.text()), d.log)
+	if err != nil {
+		d.r.fail(n, err)
+		return nil
+	}
+	return key
+}
+
+func (d *decoder) publicKeys(n node) []crypto.PublicKey {
+	var out []crypto.PublicKey
+	for _, i := range n.items() {
+		spki, err := auth.LoadPublicKey(d.path(i.text()))
+		if err != nil {
+			d.r.fail(i, err)
+			continue
+		}
+		pub, err := auth.ParseSPKI(spki)
+		if err != nil {
+			d.r.fail(i, err)
+			continue
+		}
+		out = append(out, pub)
+	}
+	return out
+}
+
+func (d *decoder) listen(n node) []string {
+	var out []string
+	for _, i := range n.items() {
+		w := i.text()
+		if _, _, err := net.SplitHostPort(w); err != nil {
+			if _, perr := strconv.ParseUint(w, 10, 16); perr == nil {
+				w = ":" + w
+			} else {
+				d.r.failf(i, "%q is no address with a port: write \":4500\" or \"192.0.2.1:4500\"", w)
+				continue
+			}
+		}
+		out = append(out, w)
+	}
+	return out
+}
+
+func (d *decoder) hosts(n node) {
+	d.file.Host.Hosts = map[string][]netip.Addr{}
+	for _, e := range n.entries() {
+		for _, i := range e.val.items() {
+			d.file.Host.Hosts[e.key] = append(d.file.Host.Hosts[e.key], i.addr())
+		}
+	}
+}
+
+func (d *decoder) dns(n node) {
+	for _, i := range n.items() {
+		w := i.text()
+		if ap, err := netip.ParseAddrPort(w); err == nil {
+			d.file.Host.DNS = append(d.file.Host.DNS, ap)
+			continue
+		}
+		d.file.Host.DNS = append(d.file.Host.DNS, netip.AddrPortFrom(i.addr(), 53))
+	}
+}
+
+func (d *decoder) secretsSection(n node) {
+	for _, e := range n.entries() {
+		if !strings.HasPrefix(e.key, "ike") {
+			d.r.failf(e.val, "only ike secrets are known: name it ike-1")
+			continue
+		}
+		var s secret
+		given := false
+		read := func(n node, text string) {
+			if given {
+				d.r.failf(n, "a secret was given already")
+			}
+			given = true
+			psk, err := auth.ParsePSK(text)
+			if err != nil {
+				d.r.fail(n, err)
+			}
+			s.psk = psk
+		}
+		e.val.fields(map[string]func(node){
+			"id":     func(n node) { s.ids = append(s.ids, n.texts()...) },
+			"secret": func(n node) { read(n, n.text()) },
+			"file": func(n node) {
+				b, err := os.ReadFile(d.path(n.text()))
+				if err != nil {
+					d.r.fail(n, err)
+					return
+				}
+				read(n, strings.TrimRight(string(b), "\r\n"))
+			},
+		})
+		if !given {
+			d.r.failf(e.val, "a secret or a file is needed")
+		}
+		d.secrets = append(d.secrets, s)
+	}
+}
+
+// secretFor finds the secret of two identities as swanctl does: the one that names most of
+// them, and one without names for everybody.
+func (d *decoder) secretFor(local, remote string) (auth.PSK, bool) {
+	best := -1
+	var out auth.PSK
+	for _, s := range d.secrets {
+		score := 0
+		if len(s.ids) > 0 {
+			for _, id := range s.ids {
+				if same(id, local) {
+					score++
+				}
+				if same(id, remote) {
+					score += 2
+				}
+			}
+			if score == 0 {
+				continue
+			}
+		}
+		if score > best {
+			best, out = score, s.psk
+		}
+	}
+	return out, best >= 0
+}
+
+func same(a, b string) bool {
+	x, err := pad.ParseID(a)
+	if err != nil || b == "" {
+		return false
+	}
+	y, err := pad.ParseID(b)
+	return err == nil && x.Canonical() == y.Canonical()
+}
+
+func (d *decoder) connection(name string, n node) {
+	c := sockets.Connection{Name: name}
+	var local, remote, children node
+	encap := true
+	n.fields(map[string]func(node){
+		"version": func(n node) {
+			if v := n.text(); v != "2" {
+				d.r.failf(n, "IKE version %s is not spoken here, only 2", v)
+			}
+		},
+		"local_addrs": func(n node) {
+			d.r.failf(n, "not known here: the wire's listen says where we are")
+		},
+		"remote_addrs": func(n node) { c.RemoteAddrs = n.texts() },
+		"remote_port":  func(n node) { c.RemotePort = uint16(n.number(1, 65535)) },
+		"proposals":    func(n node) { c.Proposals = d.proposals(n, false) },
+		"encap":        func(n node) { encap = n.yes() },
+		"dpd_delay":    func(n node) { c.DPDDelay = n.duration() },
+		"local":        func(n node) { local = n },
+		"remote":       func(n node) { remote = n },
+		"children":     func(n node) { children = n },
+	})
+	c.NativeESP = !encap
+	c.Local = d.auth(local, false)
+	c.Remote = d.auth(remote, true)
+	if c.Local.Method == sockets.AuthPSK || c.Remote.Method == sockets.AuthPSK {
+		psk, ok := d.secretFor(c.Local.ID, c.Remote.ID)
+		if !ok {
+			d.r.failf(n, "no entry of secrets fits its ids %q and %q", c.Local.ID, c.Remote.ID)
+		}
+		c.Local.Secret, c.Remote.Secret = psk, psk
+	}
+	for _, e := range children.entries() {
+		c.Children = append(c.Children, d.child(e.key, e.val))
+	}
+	d.file.Host.Connections = append(d.file.Host.Connections, c)
+}
+
+func (d *decoder) proposals(n node, forESP bool) []string {
+	words := n.texts()
+	parse := suite.IKEProposals
+	if forESP {
+		parse = suite.ESPProposals
+	}
+	if len(words) > 0 {
+		if _, err := parse(words...); err != nil {
+			d.r.fail(n, err)
+		}
+	}
+	return words
+}
+
+func (d *decoder) auth(n node, remote bool) sockets.Auth {
+	var a sockets.Auth
+	known := map[string]func(node){
+		"auth": func(n node) {
+			a.Method = choice(n, map[string]sockets.AuthMethod{
+				"btns": sockets.AuthBTNS, "psk": sockets.AuthPSK, "pubkey": sockets.AuthPubKey})
+		},
+		"id": func(n node) {
+			a.ID = n.text()
+			if a.ID != "" && a.ID != "%any" {
+				if _, err := pad.ParseID(a.ID); err != nil {
+					d.r.fail(n, err)
+				}
+			}
+		},
+	}
+	if remote {
+		known["pubkeys"] = func(n node) { a.PublicKeys = d.publicKeys(n) }
+		known["owns"] = func(n node) {
+			a.Owns = choice(n, map[string]sockets.AddressRule{
+				"key": sockets.OwnsKeyAddress, "outer": sockets.OwnsOuterAddress, "any": sockets.OwnsAny})
+		}
+	} else {
+		known["key"] = func(n node) { a.Key = d.privateKey(n) }
+	}
+	n.fields(known)
+	return a
+}
+
+func (d *decoder) child(name string, n node) sockets.Child {
+	c := sockets.Child{Name: name}
+	n.fields(map[string]func(node){
+		"local_ts":      func(n node) { c.LocalTS = d.selectors(n) },
+		"remote_ts":     func(n node) { c.RemoteTS = d.selectors(n) },
+		"esp_proposals": func(n node) { c.Proposals = d.proposals(n, true) },
+		"mode": func(n node) {
+			c.Mode = choice(n, map[string]esp.Mode{"tunnel": esp.ModeTunnel, "transport": esp.ModeTransport})
+		},
+		"policy": func(n node) { c.Word = d.word(n) },
+		"start_action": func(n node) {
+			c.Start = choice(n, map[string]sockets.StartAction{
+				"trap": sockets.StartTrap, "start": sockets.StartNow, "none": sockets.StartNone})
+		},
+	})
+	return c
+}
+
+func (d *decoder) word(n node) string {
+	w := n.text()
+	if _, err := spd.ParseWord(w); err != nil {
+		choice(n, map[string]bool{"clear": true, "clear-or-private": true, "private-or-clear": true, "private": true, "block": true})
+	}
+	return w
+}
+
+func (d *decoder) selectors(n node) []string {
+	words := n.texts()
+	// "dynamic" is swanctl's word for leaving them out.
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "dynamic" })
+	for _, w := range words {
+		if _, err := ts.Parse(w); err != nil {
+			d.r.fail(n, err)
+		}
+	}
+	return words
+}
+
+func (d *decoder) policies(n node) {
+	for _, e := range n.entries() {
+		p := sockets.Policy{Name: e.key}
+		e.val.fields(map[string]func(node){
+			"local_ts":  func(n node) { p.LocalTS = d.selectors(n) },
+			"remote_ts": func(n node) { p.RemoteTS = d.selectors(n) },
+			"policy":    func(n node) { p.Word = d.word(n) },
+			"manual":    func(n node) { p.Manual = d.manual(n) },
+		})
+		d.file.Host.Policies = append(d.file.Host.Policies, p)
+	}
+}
+
+func (d *decoder) manual(n node) *spd.Manual {
+	m := &spd.Manual{Mode: spd.ModeTunnel}
+	key := func(to *spd.Key) func(node) {
+		return func(n node) {
+			b, err := hex.DecodeString(strings.TrimPrefix(n.text(), "0x"))
+			if err != nil {
+				d.r.failf(n, "no hexadecimal key") // never the key itself
+			}
+			*to = b
+		}
+	}
+	n.fields(map[string]func(node){
+		"spi_in":  func(n node) { m.InSPI = uint32(n.number(256, 1<<32-1)) },
+		"spi_out": func(n node) { m.OutSPI = uint32(n.number(256, 1<<32-1)) },
+		"suite":   func(n node) { m.Suite = n.text() },
+		"key_in":  key(&m.InKey),
+		"key_out": key(&m.OutKey),
+		"mode": func(n node) {
+			m.Mode = choice(n, map[string]spd.Mode{"tunnel": spd.ModeTunnel, "transport": spd.ModeTransport})
+		},
+		"local":         func(n node) { m.Local = n.addr() },
+		"remote":        func(n node) { m.Remote = n.addr() },
+		"esn":           func(n node) { m.ESN = n.yes() },
+		"replay_window": func(n node) { m.ReplayWindow = int(n.number(64, 4096)) },
+	})
+	return m
+}
+
+func (d *decoder) forwards(n node, outward bool) []Forward {
+	var out []Forward
+	for _, i := range n.items() {
+		f := Forward{Network: "tcp"}
+		i.fields(map[string]func(node){
+			"listen": func(n node) { f.Listen = d.hostPort(n, true) },
+			"to":     func(n node) { f.To = d.hostPort(n, false) },
+			"protocol": func(n node) {
+				f.Network = choice(n, map[string]string{"tcp": "tcp", "udp": "udp"})
+			},
+		})
+		if f.Listen == "" || f.To == "" {
+			d.r.failf(i, "listen and to are needed")
+			continue
+		}
+		if outward && strings.HasPrefix(f.Listen, ":") {
+			// A port open to everybody is a hole into the tunnel: it must be said.
+			f.Listen = "127.0.0.1" + f.Listen
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// hostPort reads "host:port"; a bare port is ":port" to listen on, and local to go to.
+func (d *decoder) hostPort(n node, listen bool) string {
+	w := n.text()
+	if p, err := strconv.ParseUint(w, 10, 16); err == nil {
+		if listen {
+			return fmt.Sprintf(":%d", p)
+		}
+		return fmt.Sprintf("127.0.0.1:%d", p)
+	}
+	if _, _, err := net.SplitHostPort(w); err != nil {
+		d.r.failf(n, "%q is no address with a port", w)
+		return ""
+	}
+	return w
+}
