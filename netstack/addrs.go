@@ -134,9 +134,14 @@ func netProto(a netip.Addr) tcpip.NetworkProtocolNumber {
 	return header.IPv6ProtocolNumber
 }
 
-// full makes a gVisor address on the only interface.
-func full(ap netip.AddrPort) tcpip.FullAddress {
+// far is a remote address for gVisor.
+func far(ap netip.AddrPort) tcpip.FullAddress {
 	return tcpip.FullAddress{NIC: nic, Addr: toAddr(ap.Addr()), Port: ap.Port()}
+}
+
+// near is a local address to bind to. It names no interface: gVisor checks an IPv4 address only if none is named.
+func near(ap netip.AddrPort) tcpip.FullAddress {
+	return tcpip.FullAddress{Addr: toAddr(ap.Addr()), Port: ap.Port()}
 }
 
 // plain strips what a socket address may carry and a flow may not.

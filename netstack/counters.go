@@ -49,7 +49,7 @@ type Stats struct {
 }
 
 type counters struct {
-	output, delivered, looped, panics atomic.Uint64
+	output, delivered, looped, panics, pulledBack atomic.Uint64
 
 	drops [numDrops]atomic.Uint64
 }

@@ -33,6 +33,8 @@ type dgram struct {
 	refused atomic.Pointer[error] // by Packet.Refuse, within the write that wr.mu is held for
 	failed  atomic.Bool           // gVisor may have an error for us
 	src     bytes.Reader          // under wr.mu
+	to      tcpip.FullAddress     // under wr.mu
+	dst     tcpip.SliceWriter     // under rd.mu
 
 	qmu    sync.Mutex
 	queue  []datagram // queue[head:] waits
@@ -90,10 +92,10 @@ func (s *Stack) openDgram(d *dgram, proto tcpip.TransportProtocolNumber, tag *Ta
 	s.owners.Store(tep, &d.owner) // before Bind makes it reachable
 	d.entry.Init((*dgramEvents)(d), waiter.WritableEvents|waiter.EventHUp|waiter.EventErr)
 	d.wq.EventRegister(&d.entry)
-	err = ep.Bind(full(local))
+	err = ep.Bind(near(local))
 	call := "bind"
 	if err == nil && remote.Addr().IsValid() {
-		call, err = "connect", ep.Connect(full(remote))
+		call, err = "connect", ep.Connect(far(remote))
 	}
 	var got tcpip.FullAddress
 	if err == nil {
@@ -187,7 +189,7 @@ func (d *dgram) read(b []byte, cancel <-chan struct{}) (n int, it datagram, err 
 		case err != nil:
 			return 0, datagram{}, err
 		case ok:
-			n = it.copyTo(b)
+			n = d.copyOut(b, &it)
 			it.pkt.DecRef()
 			it.pkt = nil
 			return n, it, nil
@@ -199,19 +201,16 @@ func (d *dgram) read(b []byte, cancel <-chan struct{}) (n int, it datagram, err 
 	}
 }
 
-// copyTo copies the payload: for UDP what follows its header, for ICMP the whole message.
-func (it *datagram) copyTo(b []byte) int {
+// copyOut copies the payload: for UDP what follows its header, for ICMP the whole message.
+func (d *dgram) copyOut(b []byte, it *datagram) int {
 	n := 0
 	if it.pkt.TransportProtocolNumber != tcpip.TransportProtocolNumber(ts.ProtoUDP) {
 		n = copy(b, it.pkt.TransportHeader().Slice())
 	}
-	r := it.pkt.Data().AsRange()
-	w := tcpip.SliceWriter(b[n:])
-	if k := min(len(w), r.Size()); k > 0 {
-		m, _ := it.pkt.Data().ReadTo(&w, true)
-		n += m
-	}
-	return n
+	d.dst = b[n:]
+	m, _ := it.pkt.Data().ReadTo(&d.dst, true) // short for a small b: the rest is lost, as on any datagram socket
+	d.dst = nil
+	return n + m
 }
 
 // write sends one datagram, waiting for room in the send buffer (which held packets fill). to is the zero AddrPort on a
@@ -225,8 +224,8 @@ func (d *dgram) write(b []byte, to netip.AddrPort, tag *Tag) (int, error) {
 	defer d.src.Reset(nil)
 	var opts tcpip.WriteOptions
 	if to.IsValid() {
-		fa := tcpip.FullAddress{NIC: nic, Addr: d.family(to.Addr()), Port: to.Port()}
-		opts.To = &fa
+		d.to = tcpip.FullAddress{NIC: nic, Addr: d.family(to.Addr()), Port: to.Port()}
+		opts.To = &d.to
 	}
 	if tag != nil {
 		d.owner.once.Store(tag)

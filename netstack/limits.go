@@ -29,8 +29,9 @@ const (
 	minPathMTU6 = 1280
 
 	// defaultTCPBuffer is what one TCP connection's buffers may grow to: gVisor advertises half of it, 8 MiB, which is
-	// 3 Gbit/s at 20 ms. initialTCPBuffer is where they start.
-	defaultTCPBuffer = 16 << 20
+	// 3 Gbit/s at 20 ms. One byte per 64 KiB more and the window would be told in steps of 512 bytes, not 256.
+	// initialTCPBuffer is where they start.
+	defaultTCPBuffer = 65535 << 8
 	initialTCPBuffer = 1 << 20
 	minTCPBuffer     = 4 << 10
 

@@ -83,6 +83,12 @@ func (s *Stack) output(pkt *stack.PacketBuffer) {
 	switch why := s.outputCheck(p); {
 	case why != DropUnset:
 		s.drop(why)
+		p.recycle()
+		return
+	case p.owner != nil && p.owner.tcp != nil:
+		p.owner.tcp.advertise(pkt)
+	}
+	switch {
 	case s.owns(p.dst()):
 		s.loop.put(pkt)
 	case s.cfg.Hooks.Output == nil:

@@ -52,7 +52,8 @@ func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 	in.SYN = isSYN(pkt)
 	state := tep.EndpointState()
 	in.Listener = state == tcp.StateListen
-	if o := s.ownerOf(ep); o != nil {
+	o := s.ownerOf(ep)
+	if o != nil {
 		in.Socket = o.tag.Load()
 	} else if l := s.listenerFor(netip.AddrPortFrom(fromAddr(id.LocalAddress), id.LocalPort)); l != nil {
 		in.Socket = l.owner.tag.Load()
@@ -66,6 +67,9 @@ func (p *tcpProtocol) QueuePacket(ep stack.TransportEndpoint, id stack.Transport
 		// What these send has an owner.
 	default:
 		s.provoked.put(in.Flow, in.Packet)
+	}
+	if o != nil && o.tcp != nil {
+		o.tcp.pullBack(pkt)
 	}
 	p.inner.QueuePacket(ep, id, pkt)
 }

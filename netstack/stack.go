@@ -30,7 +30,7 @@ type Config struct {
 	MTU int
 	// Hooks are called for every packet; see Hooks for the rules.
 	Hooks Hooks
-	// ReceiveBuffer and SendBuffer are the largest sizes, in bytes, that one TCP connection's buffers grow to. 0 = 16 MiB,
+	// ReceiveBuffer and SendBuffer are the largest sizes, in bytes, that one TCP connection's buffers grow to. 0 = just below 16 MiB,
 	// at least 1 MiB.
 	ReceiveBuffer, SendBuffer int
 	// UDPReceiveBuffer is how many bytes one UDP socket queues. 0 = 4 MiB.
@@ -52,6 +52,7 @@ type Stack struct {
 	gv       *stack.Stack
 	link     *link
 	loopTag  *Tag
+	scale    uint8 // of the windows we advertise
 	provoked *provokeTable
 	packets  sync.Pool // *Packet
 
@@ -85,6 +86,7 @@ func New(cfg Config) (*Stack, error) {
 		cfg:       cfg,
 		log:       cfg.Log,
 		loopTag:   &Tag{V: Loopback{}},
+		scale:     windowScale(cfg.ReceiveBuffer),
 		provoked:  newProvokeTable(),
 		listeners: make(map[netip.AddrPort]*TCPListener),
 	}
@@ -199,6 +201,15 @@ func (s *Stack) Close() error {
 	}
 	s.loop.stop()
 	s.later.stop()
+	s.owners.Range(func(_, v any) bool {
+		switch o := v.(*owner); {
+		case o.listener != nil:
+			o.listener.forget()
+		case o.dgram != nil:
+			o.dgram.abort(nil) // releases what waits in its queue
+		}
+		return true
+	})
 	return nil
 }
 

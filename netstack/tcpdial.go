@@ -75,14 +75,14 @@ func (s *Stack) startDial(tag *Tag, local, remote netip.AddrPort) (*TCPConn, err
 	c.remote = remote
 	ep.SetOwner(&c.owner)
 	if local.Port() != 0 || (local.Addr().IsValid() && !local.Addr().IsUnspecified()) {
-		if err := ep.Bind(full(local)); err != nil {
+		if err := ep.Bind(near(local)); err != nil {
 			ep.Close()
 			return nil, sysErr("bind", err)
 		}
 	}
 	c.dialing.Store(true)
 	c.s.owners.Store(ep, &c.owner) // before the answer can come
-	err := ep.Connect(full(remote))
+	err := ep.Connect(far(remote))
 	c.watch()
 	switch err.(type) {
 	case nil, *tcpip.ErrConnectStarted:

@@ -64,7 +64,7 @@ func (s *Stack) listenTCP(tag *Tag, addr netip.AddrPort, backlog int) (*TCPListe
 	l.owner.tag.Store(tag)
 	ep.SetOwner(&l.owner)
 	ep.SocketOptions().SetReuseAddress(true) // as package net: connections in TIME-WAIT don't keep the port
-	if err := ep.Bind(full(addr)); err != nil {
+	if err := ep.Bind(near(addr)); err != nil {
 		ep.Close()
 		return nil, sysErr("bind", err)
 	}
@@ -81,7 +81,7 @@ func (s *Stack) listenTCP(tag *Tag, addr netip.AddrPort, backlog int) (*TCPListe
 	l.entry.Init((*listenEvents)(l), waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr)
 	wq.EventRegister(&l.entry)
 	s.listenMu.Lock()
-	taken := s.listeners[l.key] != nil
+	taken := s.portTaken(l.key)
 	if !taken {
 		s.listeners[l.key] = l
 	}
@@ -97,6 +97,22 @@ func (s *Stack) listenTCP(tag *Tag, addr netip.AddrPort, backlog int) (*TCPListe
 		return nil, sysErr("listen", err)
 	}
 	return l, nil
+}
+
+// portTaken reports whether another listener would get some of the connections to key: what a kernel refuses for two
+// listeners, and gVisor, with the address reusable, does not. It is called with listenMu held.
+func (s *Stack) portTaken(key netip.AddrPort) bool {
+	for k := range s.listeners {
+		if k.Port() != key.Port() {
+			continue
+		}
+		a, b := k.Addr(), key.Addr()
+		if a == b || (a.Is6() && a.IsUnspecified()) || (b.Is6() && b.IsUnspecified()) ||
+			(a.Is4() == b.Is4() && (a.IsUnspecified() || b.IsUnspecified())) {
+			return true
+		}
+	}
+	return false
 }
 
 // listenProto is IPv6, which takes both families, for an unspecified address.
