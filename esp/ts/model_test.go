@@ -249,7 +249,7 @@ func TestModelPair(t *testing.T) {
 			q.Local = append(Set{}, p.Local...)
 		}
 		x, ok := p.Intersect(q)
-		covers, overlaps := true, false
+		covers, overlaps, empty := true, false, true
 		for _, f := range flows {
 			po, qo := slowMatch(p.Local, p.Remote, f), slowMatch(q.Local, q.Remote, f)
 			pi, qi := slowMatch(p.Remote, p.Local, f), slowMatch(q.Remote, q.Local, f)
@@ -261,6 +261,7 @@ func TestModelPair(t *testing.T) {
 			}
 			covers = covers && (po || !qo) && (pi || !qi)
 			overlaps = overlaps || po && qo || pi && qi
+			empty = empty && !po && !pi
 			xo, xi := slowMatch(x.Local, x.Remote, f), slowMatch(x.Remote, x.Local, f)
 			if xo && (!po || !qo) || xi && (!pi || !qi) {
 				t.Fatalf("%v ∩ %v = %v: wrongly has %v", p, q, x, f)
@@ -274,6 +275,9 @@ func TestModelPair(t *testing.T) {
 		}
 		if p.Overlaps(q) != overlaps {
 			t.Fatalf("%v overlaps %v: %v, model %v", p, q, p.Overlaps(q), overlaps)
+		}
+		if p.Empty() != empty {
+			t.Fatalf("%v is empty: %v, model %v", p, p.Empty(), empty)
 		}
 		if ok && !overlaps {
 			t.Fatalf("%v ∩ %v = %v, but nothing matches both", p, q, x)

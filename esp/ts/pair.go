@@ -34,7 +34,29 @@ func matchSides(src, dst Set, f *Flow) bool {
 func (p Pair) Swap() Pair { return Pair{Local: p.Remote, Remote: p.Local} }
 
 // Empty reports whether no packet can match p in either direction.
-func (p Pair) Empty() bool { return !p.Overlaps(p) }
+func (p Pair) Empty() bool {
+	for _, l := range p.Local {
+		for _, r := range p.Remote {
+			if l.ok() && r.ok() && l.meets(r) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// meets reports whether some packet from or to s is to or from o.
+func (s Selector) meets(o Selector) bool {
+	proto := max(s.Proto, o.Proto)
+	if s.IsV6() != o.IsV6() || s.Proto != 0 && o.Proto != 0 && s.Proto != o.Proto {
+		return false
+	}
+	if proto == 0 || OneSelector(proto) {
+		return true // ICMP at least: either side's types will do
+	}
+	return hasPorts(proto) && !s.Ports.IsOpaque() && !o.Ports.IsOpaque() ||
+		s.Ports.has(0, true) && o.Ports.has(0, true)
+}
 
 // Intersect returns what both pairs cover, side by side, and whether any packet can match it.
 // Selectors that find no partner of their protocol on the other side are left out. Nothing in
