@@ -244,9 +244,25 @@ func (c *compiler) connection(i int) error {
 		}
 	}
 	out.Entry.Name, out.Entry.Conn = name, name
+	owns(&out.Entry, out.Children)
 	c.entries = append(c.entries, out.Entry)
 	c.conns = append(c.conns, out)
 	return nil
+}
+
+// owns says which addresses an authenticated peer may own: those that somebody wrote into
+// its children, and for children that leave it open the ones that are plainly its own.
+func owns(e *pad.Entry, children []*engine.ChildConf) {
+	if e.Kind.BTNS() {
+		return // its rule was given
+	}
+	for _, cc := range children {
+		e.Allow.Selectors = append(e.Allow.Selectors, cc.Pair.Remote...)
+		if len(cc.Pair.Remote) == 0 {
+			e.Allow.Outer = true
+			e.Allow.KeyDerived = len(e.Keys) > 0
+		}
+	}
 }
 
 // remotes reads where the peer is: "%any" and nothing mean that it comes to us.
@@ -313,8 +329,7 @@ func (c *compiler) local(in *Connection, out *engine.Conn) error {
 	}
 	if l.ID == "" {
 		// Peers that know us know the key; the id only has to be ours alone.
-		sum := sha256.Sum256(out.Local.SPKI)
-		out.Local.ID = wire.ID{IType: wire.IDKeyID, Data: sum[:]}
+		out.Local.ID = *keyID(out.Local.SPKI).Wire(false)
 		return nil
 	}
 	id, err := pad.ParseID(l.ID)
@@ -332,11 +347,17 @@ func (c *compiler) local(in *Connection, out *engine.Conn) error {
 	return nil
 }
 
+// keyID is the identity a host asserts when its configuration names none.
+func keyID(spki []byte) pad.ID {
+	sum := sha256.Sum256(spki)
+	return pad.ID{Type: wire.IDKeyID, Data: string(sum[:])}
+}
+
 // remote compiles who the peer may be: its PAD entry.
 func (c *compiler) remote(in *Connection, out *engine.Conn) error {
 	r := &in.Remote
 	e := &out.Entry
-	if r.ID != "" && r.ID != "%any" {
+	if r.ID != "" {
 		id, err := pad.ParseID(r.ID)
 		if err != nil {
 			return err
@@ -354,6 +375,10 @@ func (c *compiler) remote(in *Connection, out *engine.Conn) error {
 			return fmt.Errorf("psk needs a secret")
 		}
 		e.Kind, e.Method = pad.KindAuthenticated, pad.MethodPSK
+		if len(e.IDs) == 0 {
+			e.IDs = []pad.ID{pad.AnyID()}
+		}
+		e.PSKs = []pad.PSK{{Secret: pad.Secret("held by the connection")}}
 	case AuthPubKey:
 		e.Kind, e.Method = pad.KindAuthenticated, pad.MethodPublicKey
 		for _, k := range r.PublicKeys {
@@ -362,6 +387,9 @@ func (c *compiler) remote(in *Connection, out *engine.Conn) error {
 				return fmt.Errorf("%T is no key this host can verify with", k)
 			}
 			e.Keys = append(e.Keys, spki)
+			if r.ID == "" {
+				e.IDs = append(e.IDs, keyID(spki)) // what a host of ours asserts without an id
+			}
 		}
 		if len(e.Keys) == 0 {
 			return fmt.Errorf("pubkey needs the peer's public keys")

@@ -106,6 +106,7 @@ func (r *reader) node(v ast.Node, path string) node {
 type entry struct {
 	key string
 	val node
+	tok *token.Token // the key's
 }
 
 // entries reads a mapping in the file's order.
@@ -141,7 +142,7 @@ func (n node) entries() []entry {
 			continue
 		}
 		seen[key] = true
-		out = append(out, entry{key, val})
+		out = append(out, entry{key, val, v.Key.GetToken()})
 	}
 	return out
 }
@@ -156,6 +157,7 @@ func (n node) fields(known map[string]func(node)) {
 			for k := range known {
 				names = append(names, k)
 			}
+			e.val.tok = e.tok
 			n.r.failf(e.val, "unknown key%s", nearest(e.key, names))
 			continue
 		}

@@ -102,16 +102,6 @@ func (k *keyer) clear(p *peer, pair ts.Pair, params *latch.Params) (ts.Pair, err
 				}
 			}
 		}
-		for _, c := range k.conns {
-			if c == p.conn || c.anonymous() {
-				continue
-			}
-			for _, cc := range c.Children { // BTNS-14: nor what belongs to a known peer
-				if len(cc.Pair.Remote) > 0 && cc.Pair.Remote.Overlaps(pair.Remote) {
-					return pair, fmt.Errorf("%s claims %s, which is connection %s's", p.canonical, pair.Remote, c.Name)
-				}
-			}
-		}
 	}
 	conflicts := k.latches.Conflicts(pair, *params)
 	if len(conflicts) == 0 {

@@ -26,13 +26,8 @@ func (p *peer) mayOwn() ts.Set { return p.entry.Allowed(p.spki, p.outer) }
 // remote is what child cc may cover on the peer's side.
 func (p *peer) remote(cc *ChildConf) ts.Set {
 	own := p.mayOwn()
-	switch {
-	case len(cc.Pair.Remote) == 0:
+	if len(cc.Pair.Remote) == 0 {
 		return own
-	case len(own) == 0:
-		// An entry without a rule of its own is bounded by its children's selectors,
-		// which somebody wrote for this very peer.
-		return cc.Pair.Remote
 	}
 	return cc.Pair.Remote.Intersect(own)
 }
