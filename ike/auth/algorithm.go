@@ -80,7 +80,7 @@ func parseAlgorithm(der []byte) algorithm {
 	}
 	for _, hash := range []uint16{wire.HashSHA256, wire.HashSHA384, wire.HashSHA512} {
 		for form := range pssForms {
-			if bytes.Equal(der, appendPSS(nil, hash, form)) {
+			if bytes.Equal(der, derPSS(hash, form)) {
 				return algorithm{schemePSS, hash}
 			}
 		}
@@ -99,10 +99,10 @@ const (
 	pssNoTrailer              // no trailerField
 )
 
-// appendPSS appends the AlgorithmIdentifier of RSASSA-PSS (RFC 4055, Section 3.1) with hash for
+// derPSS returns the AlgorithmIdentifier of RSASSA-PSS (RFC 4055, Section 3.1) with hash for
 // the message and for MGF1, and a salt as long as the hash, which RFC 4055 recommends and which
 // every IKE peer uses. Form 0 is RFC 7427, Appendix A.4.3.
-func appendPSS(dst []byte, hash uint16, form int) []byte {
+func derPSS(hash uint16, form int) []byte {
 	sha := func(absent bool) []byte {
 		oid := []byte{0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, byte(hash) - 1}
 		if !absent {
@@ -118,7 +118,7 @@ func appendPSS(dst []byte, hash uint16, form int) []byte {
 		params = append(params, der(0xa3, []byte{0x02, 0x01, 0x01})...)
 	}
 	oid := []byte("\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a")
-	return append(dst, der(0x30, append(oid, der(0x30, params)...))...)
+	return der(0x30, append(oid, der(0x30, params)...))
 }
 
 // der wraps content of fewer than 128 octets in a DER element.

@@ -40,15 +40,6 @@ func vectors(t testing.TB, name string) map[string][]byte {
 	return v
 }
 
-func unhex(t testing.TB, s string) []byte {
-	t.Helper()
-	b, err := hex.DecodeString(strings.ReplaceAll(s, " ", ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 func generate(t testing.TB, k Kind) crypto.Signer {
 	t.Helper()
 	key, err := GenerateKey(k)

@@ -326,9 +326,9 @@ func TestADV_D11_RSA(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantReason(t, Verify(key.Public(), digital(string(appendPSS(nil, wire.HashSHA256, 0)), sig), octets, Rules{}), ReasonWrong)
+		wantReason(t, Verify(key.Public(), digital(string(derPSS(wire.HashSHA256, 0)), sig), octets, Rules{}), ReasonWrong)
 	}
-	good := appendPSS(nil, wire.HashSHA256, 0)
+	good := derPSS(wire.HashSHA256, 0)
 	at := bytes.Index(good, []byte{0xa2, 0x03, 0x02, 0x01, 0x20})
 	for name, salt := range map[string][]byte{
 		"2^31":      {0xa2, 0x07, 0x02, 0x05, 0x00, 0x80, 0x00, 0x00, 0x00},

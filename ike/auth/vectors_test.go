@@ -137,7 +137,7 @@ func TestRFC7427Objects(t *testing.T) {
 			t.Errorf("%s with an octet behind is accepted", name)
 		}
 	}
-	if form0 := appendPSS(nil, wire.HashSHA256, 0); !bytes.Equal(form0, got["A.4.3"]) {
+	if form0 := derPSS(wire.HashSHA256, 0); !bytes.Equal(form0, got["A.4.3"]) {
 		t.Errorf("PSS form 0 is %x", form0)
 	}
 }
@@ -187,7 +187,7 @@ func TestRSAVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 		for form := range pssForms {
-			alg := string(appendPSS(nil, hash, form))
+			alg := string(derPSS(hash, form))
 			if err := VerifySPKI(spki, digital(alg, pss), octets, Rules{}); err != nil {
 				t.Errorf("PSS with %v, form %d: %v", h, form, err)
 			}

@@ -120,7 +120,7 @@ func (g *Gate) admit(now time.Time, path Path, spii uint64, req initRequest, t t
 	g.initRate.refill(now)
 	addr, prefix := source(path.Remote)
 	if g.needCookie(addr, prefix) && !g.cookies.check(now, req.cookie, spii, addr, req.nonce) {
-		return g.demandCookie(now, path, b, spii, addr, req.nonce)
+		return g.demandCookie(now, b, spii, addr, req.nonce)
 	}
 	if r := g.room(addr, prefix); r != ReasonNone {
 		return drop(r)

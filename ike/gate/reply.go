@@ -27,7 +27,7 @@ func (g *Gate) appendNotify(b []byte, t wire.NotifyType, data int) []byte {
 
 // demandCookie answers an IKE_SA_INIT request with a COOKIE. It is not rate limited: a legitimate
 // initiator behind a flood needs it, it keeps nothing, and it is shorter than the request.
-func (g *Gate) demandCookie(now time.Time, path Path, b []byte, spii uint64, addr netip.Addr, nonce []byte) Verdict {
+func (g *Gate) demandCookie(now time.Time, b []byte, spii uint64, addr netip.Addr, nonce []byte) Verdict {
 	if len(b) < headerLen+notifyLen+1+cookieMAC {
 		return drop(ReasonAmplifies)
 	}
