@@ -1,0 +1,11 @@
+package ike
+
+// SetMessageIDs moves a machine's counters: of its next request and of the peer's.
+func (m *Machine) SetMessageIDs(send, receive uint32) {
+	if send != 0 {
+		m.nextID = send
+	}
+	if receive != 0 {
+		m.win.next = receive
+	}
+}
