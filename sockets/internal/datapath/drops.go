@@ -203,6 +203,19 @@ func (d *DropCounts) Map() map[string]uint64 {
 // MarshalJSON returns an object of the counts above zero by name.
 func (d DropCounts) MarshalJSON() ([]byte, error) { return json.Marshal(d.Map()) }
 
+// UnmarshalJSON reads what MarshalJSON wrote. A reason of another version is left out.
+func (d *DropCounts) UnmarshalJSON(b []byte) error {
+	var m map[string]uint64
+	if err := json.Unmarshal(b, &m); err != nil {
+		return err
+	}
+	*d = DropCounts{}
+	for i := range d {
+		d[i] = m[dropName(Drop(i))]
+	}
+	return nil
+}
+
 func (p *Path) snapshot() Stats {
 	c := &p.count
 	s := Stats{
