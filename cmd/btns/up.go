@@ -132,6 +132,7 @@ func (h *host) run(ctx context.Context) (err error) {
 	default:
 		// Nobody asked for it, and a read-only root has no place for it.
 		h.log.Warn("no control socket", "error", err)
+		path = "none"
 	}
 	h.log.Info("up", "listen", st.LocalAddr().String(), "addresses", fmt.Sprint(st.Addrs()),
 		"key", sockets.Fingerprint(st.PublicKey()), "control", path)
