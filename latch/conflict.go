@@ -69,17 +69,18 @@ func singles(s ts.Set) ([]netip.Addr, bool) {
 // be broken before the SA is accepted.
 func NarrowAround(pair ts.Pair, conflicts []*Latch) (ts.Pair, []*Latch) {
 	var rest []*Latch
+	maxLocal, maxRemote := len(pair.Local)+MaxNarrowed, len(pair.Remote)+MaxNarrowed
 	for _, l := range conflicts {
 		f := l.flow
 		if !pair.MatchOut(f) && !pair.MatchIn(f.Reverse()) {
 			continue // gone already
 		}
-		remote := ts.Pair{Local: pair.Local, Remote: pair.Remote.Subtract(one(f.Dst(), f.Proto(), f.DstPort()))}
-		local := ts.Pair{Local: pair.Local.Subtract(one(f.Src(), f.Proto(), f.SrcPort())), Remote: pair.Remote}
+		remote := ts.Pair{Local: pair.Local, Remote: without(pair.Remote, f.Dst(), f.Proto(), f.DstPort())}
+		local := ts.Pair{Local: without(pair.Local, f.Src(), f.Proto(), f.SrcPort()), Remote: pair.Remote}
 		switch {
-		case !remote.Empty() && len(remote.Remote) <= MaxNarrowed:
+		case !remote.Empty() && len(remote.Remote) <= maxRemote:
 			pair = remote
-		case !local.Empty() && len(local.Local) <= MaxNarrowed:
+		case !local.Empty() && len(local.Local) <= maxLocal:
 			pair = local
 		default:
 			rest = append(rest, l)
@@ -88,11 +89,21 @@ func NarrowAround(pair ts.Pair, conflicts []*Latch) (ts.Pair, []*Latch) {
 	return pair, rest
 }
 
-// one is the set of a single end of a flow.
-func one(a netip.Addr, proto uint8, port uint16) ts.Set {
-	s := ts.FromAddr(a)
-	s.Proto, s.Ports = proto, ts.Port(port)
-	return ts.Set{s}
+// without returns s without one end of a flow. A selector of any protocol loses the whole
+// address: it cannot say "all but TCP port 80", and a peer that proposed everything should not
+// end with a few ports of one protocol.
+func without(s ts.Set, a netip.Addr, proto uint8, port uint16) ts.Set {
+	all := ts.Set{ts.FromAddr(a)}
+	end := ts.Set{{First: a, Last: a, Proto: proto, Ports: ts.Port(port)}}
+	var out ts.Set
+	for _, x := range s {
+		if x.Proto == 0 {
+			out = append(out, ts.Set{x}.Subtract(all)...)
+		} else {
+			out = append(out, ts.Set{x}.Subtract(end)...)
+		}
+	}
+	return out.Normalize()
 }
 
 // PeerDead breaks every latch with the peer: dead-peer detection says it is gone or has

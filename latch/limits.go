@@ -5,8 +5,8 @@ const (
 	// that is measured, about 0.5 GiB.
 	DefaultMax = 1 << 20
 
-	// MaxNarrowed bounds the selectors of one side after narrowing around latches. Beyond it a
-	// proposal is a riddle to the peer, and the latch is broken instead.
+	// MaxNarrowed bounds the selectors that narrowing around latches adds to one side. Beyond it
+	// a proposal is a riddle to the peer, and the latch is broken instead.
 	MaxNarrowed = 16
 
 	// shardCount spreads the locks: well above the number of cores.
