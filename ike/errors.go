@@ -25,13 +25,12 @@ type NotifyError struct {
 
 // Error names the peer, the notify and the reason.
 func (e *NotifyError) Error() string {
-	who := "refused to"
+	s := fmt.Sprintf("ike: refused %s of %s: %s", e.Exchange, e.Peer, e.Type)
 	if e.Remote {
-		who = "refused by"
-	}
-	s := fmt.Sprintf("ike: %s: %s %s %s", e.Exchange, e.Type, who, e.Peer)
-	if e.Remote && !e.Verified {
-		s += " (unauthenticated)"
+		s = fmt.Sprintf("ike: %s refused %s: %s", e.Peer, e.Exchange, e.Type)
+		if !e.Verified {
+			s += " (unauthenticated)"
+		}
 	}
 	if e.Why != "" {
 		s += ": " + e.Why

@@ -61,13 +61,14 @@ func (m *Machine) initKey(now time.Time, group uint16) {
 		m.hs.sent = append(m.hs.sent, initVariant{group: group, key: r.Key})
 		m.hs.current = len(m.hs.sent) - 1
 		m.state = StateInitSent
-		m.initRetry(now)
+		m.initRetry(now, 0)
 	})
 }
 
-// initRetry sends the current variant, with the current cookie, under a new
-// schedule.
-func (m *Machine) initRetry(now time.Time) {
+// initRetry sends the current variant with the current cookie. sends is how often a
+// request has been sent before under the same schedule: a retry that was not sent at
+// once goes on with the waits where they were.
+func (m *Machine) initRetry(now time.Time, sends int) {
 	hs := m.hs
 	v := &hs.sent[hs.current]
 	v.raw = m.initRequest(v)
@@ -78,6 +79,8 @@ func (m *Machine) initRetry(now time.Time) {
 	hs.stale = false
 	m.nextID = 1
 	m.launch(now, x)
+	x.sends += sends
+	x.at = now.Add(m.cfg.Retransmit.wait(x.sends))
 }
 
 // initRequest composes the request: [N(COOKIE)], SAi1, KEi, Ni, N(NAT_DETECTION_*),
@@ -320,7 +323,7 @@ func (m *Machine) initSoon(now time.Time) {
 	m.hs.stale = true
 	if m.hs.instant < maxInstantRetries {
 		m.hs.instant++
-		m.initRetry(now)
+		m.initRetry(now, 0)
 	}
 }
 

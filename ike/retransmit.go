@@ -92,7 +92,7 @@ func (m *Machine) resend(now time.Time) {
 	}
 	if m.state == StateInitSent && m.hs.stale {
 		// A cookie or group that came too often to be answered at once.
-		m.initRetry(now)
+		m.initRetry(now, x.sends)
 		return
 	}
 	x.sends++

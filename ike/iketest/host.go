@@ -273,7 +273,7 @@ func (h *Host) String() string { return fmt.Sprintf("host %s", h.Name) }
 // Adopt makes a machine one of the host's.
 func (h *Host) Adopt(m *ike.Machine) *End {
 	e := h.add(m)
-	if !h.Gate.Add(e.key()) {
+	if m.State() != ike.StateClosed && !h.Gate.Add(e.key()) {
 		h.Sim.fail("%s: SPI taken", h.Name)
 	}
 	return e
