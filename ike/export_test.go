@@ -9,3 +9,6 @@ func (m *Machine) SetMessageIDs(send, receive uint32) {
 		m.win.next = receive
 	}
 }
+
+// BreakForTest makes the next seal panic.
+func (m *Machine) BreakForTest() { m.out = nil }

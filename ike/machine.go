@@ -350,11 +350,12 @@ func (m *Machine) wipe() {
 	m.dropHandshake()
 	m.skd.Zero()
 	m.skd = nil
-	if m.in != nil {
-		m.in.Zero()
-		m.out.Zero()
-		m.in, m.out = nil, nil
+	for _, p := range []*suite.Protector{m.in, m.out} {
+		if p != nil {
+			p.Zero()
+		}
 	}
+	m.in, m.out = nil, nil
 	m.peer = nil
 }
 

@@ -3,6 +3,7 @@ package iketest
 import (
 	"bytes"
 	"encoding/binary"
+	"math/rand/v2"
 
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/suite"
@@ -204,3 +205,15 @@ func FixLength(b []byte) []byte {
 	}
 	return b
 }
+
+// Open opens a protected message with its sender's keys; nil if it can't.
+func (s *Sim) Open(b []byte) *Opened {
+	e := s.sender(b)
+	if e == nil || s.forger(e) == nil {
+		return nil
+	}
+	return s.open(e, b)
+}
+
+// Rand is the simulation's source of randomness.
+func (s *Sim) Rand() *rand.Rand { return s.rand }
