@@ -491,6 +491,9 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 			return bad(fmt.Errorf("start needs remote_addrs: we do not know where the peer is"), path("start_action")...)
 		}
 	}
+	if _, err := spd.New([]spd.Policy{policy}); err != nil {
+		return bad(err, path()...)
+	}
 	conn.Children = append(conn.Children, cc)
 	c.policies = append(c.policies, policy)
 	return nil

@@ -1,27 +1,47 @@
 package sockets
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
+	"crypto"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/net/nettest"
+
+	"github.com/btns-go/btns/esp"
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/tokens"
+	"github.com/btns-go/btns/tun/tuntest"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 // testLogger shows a host's log with -v.
-func testLogger(t *testing.T, name string) *slog.Logger {
+func testLogger(name string) *slog.Logger {
 	if !testing.Verbose() {
 		return slog.New(slog.DiscardHandler)
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("host", name)
 }
 
-func newStack(t *testing.T, name string, cfg Config) *Stack {
+func newStack(t testing.TB, name string, cfg Config) *Stack {
 	t.Helper()
-	cfg.Name, cfg.Logger = name, testLogger(t, name)
+	cfg.Name, cfg.Logger = name, testLogger(name)
 	if cfg.Listen == nil && cfg.Wire == nil {
 		cfg.Listen = []string{"127.0.0.1:0"}
 	}
@@ -38,64 +58,73 @@ func newStack(t *testing.T, name string, cfg Config) *Stack {
 }
 
 // pair returns two hosts that key with BTNS over loopback.
-func pair(t *testing.T) (a, b *Stack) {
+func pair(t testing.TB) (a, b *Stack) {
 	b = newStack(t, "b", Config{Connections: []Connection{{Name: "anybody"}}})
 	a = newStack(t, "a", Config{Connections: []Connection{{Name: "b", RemoteAddrs: []string{b.LocalAddr().String()}}}})
 	return a, b
 }
 
-func TestBTNSOverLoopback(t *testing.T) {
-	a, b := pair(t)
-	ln, err := b.Listen("tcp", ":80")
+func inner(st *Stack, port string) string { return net.JoinHostPort(st.Addrs()[0].String(), port) }
+
+// echo serves one connection after the other until the test ends.
+func echo(t testing.TB, st *Stack, address string) {
+	t.Helper()
+	ln, err := st.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	done := make(chan string, 1)
+	done := make(chan struct{})
 	go func() {
-		c, err := ln.Accept()
-		if err != nil {
-			done <- err.Error()
-			return
+		defer close(done)
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(c, c)
+			_ = c.Close()
 		}
-		defer c.Close()
-		pt, err := PTokenFrom(c)
-		if err != nil {
-			done <- err.Error()
-			return
-		}
-		info, err := pt.Info()
-		if err != nil {
-			done <- err.Error()
-			return
-		}
-		_, _ = io.Copy(c, c)
-		done <- info.Remote.Fingerprint()
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	t.Cleanup(func() { _ = ln.Close(); <-done })
+}
+
+func dial(t testing.TB, st *Stack, network, address string) net.Conn {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	c, err := a.DialContext(ctx, "tcp", net.JoinHostPort(b.Addrs()[0].String(), "80"))
+	c, err := st.DialContext(ctx, network, address)
 	if err != nil {
-		for _, st := range []*Stack{a, b} {
-			j, _ := json.Marshal(st.Status())
-			t.Log(string(j))
-			t.Logf("%+v", st.e.Stack.Stats())
-			t.Logf("%+v", st.e.Wire().Stats())
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// roundTrip sends data and wants it back.
+func roundTrip(t testing.TB, c net.Conn, data []byte) {
+	t.Helper()
+	errc := make(chan error, 1)
+	go func() {
+		_, err := c.Write(data)
+		if cw, ok := c.(interface{ CloseWrite() error }); ok && err == nil {
+			err = cw.CloseWrite()
 		}
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if _, err := c.Write([]byte("hello")); err != nil {
-		t.Fatal(err)
-	}
-	_ = c.(*Conn).CloseWrite()
+		errc <- err
+	}()
 	got, err := io.ReadAll(c)
-	if err != nil || string(got) != "hello" {
-		t.Fatalf("got %q, %v", got, err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if fp := <-done; fp != Fingerprint(a.PublicKey()) {
-		t.Fatalf("b saw %s, a is %s", fp, Fingerprint(a.PublicKey()))
+	if err := <-errc; err != nil {
+		t.Fatal(err)
 	}
+	if !bytes.Equal(got, data) {
+		t.Fatalf("%d bytes back of %d, sha256 %x and %x", len(got), len(data), sha256.Sum256(got), sha256.Sum256(data))
+	}
+}
+
+func tokenOf(t testing.TB, c net.Conn) tokens.Info {
+	t.Helper()
 	pt, err := PTokenFrom(c)
 	if err != nil {
 		t.Fatal(err)
@@ -104,8 +133,303 @@ func TestBTNSOverLoopback(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Remote.Fingerprint() != Fingerprint(b.PublicKey()) {
-		t.Fatalf("a saw %v", info)
+	return info
+}
+
+func TestBTNS(t *testing.T) {
+	a, b := pair(t)
+	echo(t, b, ":7")
+	c := dial(t, a, "tcp", inner(b, "7"))
+	data := make([]byte, 3<<20)
+	_, _ = rand.Read(data)
+	roundTrip(t, c, data)
+	info := tokenOf(t, c)
+	if info.Remote.Fingerprint() != Fingerprint(b.PublicKey()) || info.Local.Fingerprint() != Fingerprint(a.PublicKey()) {
+		t.Errorf("the token names the wrong keys:\n%s", info)
 	}
-	t.Log("\n" + info.String())
+	if info.Method != tokens.MethodBTNS || !info.Integrity || !info.Confidentiality || !info.Replay || info.Mode != tokens.ModeTunnel || info.State != "ESTABLISHED" {
+		t.Errorf("got\n%s", info)
+	}
+	st := a.Status()
+	if len(st.IKE) != 1 || len(st.IKE[0].Children) != 1 || st.IKE[0].Children[0].InSPI != info.SPIIn.String() {
+		t.Errorf("status and token disagree: %+v\n%s", st.IKE, info)
+	}
+}
+
+// TestMethods walks every method, mode and suite that two hosts can agree on.
+func TestMethods(t *testing.T) {
+	key := func(k auth.Kind) crypto.Signer {
+		s, err := auth.GenerateKey(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	edA, edB, ecA, ecB := key(auth.KindEd25519), key(auth.KindEd25519), key(auth.KindECDSAP256), key(auth.KindECDSAP256)
+	psk := auth.NewPSK([]byte("a shared key with enough in it"))
+	pub := func(k crypto.Signer) []crypto.PublicKey { return []crypto.PublicKey{k.Public()} }
+	tests := []struct {
+		name   string
+		a, b   Auth
+		ike    string
+		esp    string
+		method tokens.Method
+		idB    string
+	}{
+		{"psk", Auth{Method: AuthPSK, ID: "a.example"}, Auth{Method: AuthPSK, ID: "b.example", Secret: psk},
+			"aes256gcm16-prfsha256-x25519", "aes256gcm16", tokens.MethodPreSharedKey, "fqdn:b.example"},
+		{"psk cbc modp", Auth{Method: AuthPSK, ID: "a.example"}, Auth{Method: AuthPSK, ID: "192.0.2.7", Secret: psk},
+			"aes128-sha256-modp2048", "chacha20poly1305", tokens.MethodPreSharedKey, "ipv4:192.0.2.7"},
+		{"ed25519", Auth{Method: AuthPubKey, Key: edA, PublicKeys: pub(edA)}, Auth{Method: AuthPubKey, Key: edB, PublicKeys: pub(edB)},
+			"chacha20poly1305-prfsha256-ecp256", "aes128gcm16-esn", tokens.MethodPublicKey, ""},
+		{"ecdsa", Auth{Method: AuthPubKey, Key: ecA, PublicKeys: pub(ecA), ID: "a.example"}, Auth{Method: AuthPubKey, Key: ecB, PublicKeys: pub(ecB), ID: "b.example"},
+			"aes256gcm16-prfsha384-ecp384", "aes256-sha256", tokens.MethodPublicKey, "fqdn:b.example"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			conn := func(local, remote Auth, children ...Child) Connection {
+				local.PublicKeys, remote.Key = nil, nil
+				return Connection{Name: "peer", Local: local, Remote: remote, Proposals: []string{tt.ike}, Children: children}
+			}
+			b := newStack(t, "b", Config{
+				Addrs:       []netip.Prefix{netip.MustParsePrefix("10.2.0.1/24")},
+				Connections: []Connection{conn(tt.b, tt.a, Child{LocalTS: []string{"10.2.0.0/24"}, RemoteTS: []string{"10.1.0.0/24"}, Proposals: []string{tt.esp}})},
+			})
+			ca := conn(tt.a, tt.b, Child{LocalTS: []string{"10.1.0.0/24"}, RemoteTS: []string{"10.2.0.0/24"}, Proposals: []string{tt.esp}})
+			ca.RemoteAddrs = []string{b.LocalAddr().String()}
+			a := newStack(t, "a", Config{Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}, Connections: []Connection{ca}})
+			echo(t, b, ":7")
+			c := dial(t, a, "tcp4", "10.2.0.1:7")
+			roundTrip(t, c, bytes.Repeat([]byte("btns "), 100_000))
+			info := tokenOf(t, c)
+			if info.Method != tt.method || (tt.idB != "" && info.Remote.ID() != tt.idB) {
+				t.Errorf("got\n%s", info)
+			}
+		})
+	}
+}
+
+func TestTransportMode(t *testing.T) {
+	wa, wb := tuntest.Pair()
+	both := []Child{{Mode: esp.ModeTransport}}
+	outer := Auth{Owns: OwnsOuterAddress}
+	host := func(w *tuntest.Wire) []netip.Prefix { return []netip.Prefix{netip.PrefixFrom(w.Addr().Addr(), 32)} }
+	b := newStack(t, "b", Config{Wire: wb, Addrs: host(wb), Connections: []Connection{{Name: "anybody", Remote: outer, Children: both}}})
+	a := newStack(t, "a", Config{Wire: wa, Addrs: host(wa),
+		Connections: []Connection{{Name: "b", RemoteAddrs: []string{wb.Addr().String()}, Remote: outer, Children: both}}})
+	echo(t, b, ":7")
+	c := dial(t, a, "tcp", net.JoinHostPort(wb.Addr().Addr().String(), "7"))
+	roundTrip(t, c, bytes.Repeat([]byte("transport "), 50_000))
+	if info := tokenOf(t, c); info.Mode != tokens.ModeTransport {
+		t.Errorf("got\n%s", info)
+	}
+}
+
+func TestNettestConn(t *testing.T) {
+	a, b := pair(t)
+	ln, err := b.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
+		accepted := make(chan net.Conn, 1)
+		go func() {
+			c, err := ln.Accept()
+			if err != nil {
+				close(accepted)
+				return
+			}
+			accepted <- c
+		}()
+		c1, err := a.Dial("tcp", inner(b, "80"))
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		c2, ok := <-accepted
+		if !ok {
+			return nil, nil, nil, errors.New("not accepted")
+		}
+		return c1, c2, func() { _ = c1.Close(); _ = c2.Close() }, nil
+	})
+}
+
+func TestHTTPKnowsTheCaller(t *testing.T) {
+	a, b := pair(t)
+	ln, err := b.Listen("tcp", ":80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{ConnContext: ConnContext, ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		pt, err := PTokenFromContext(r.Context())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		info, err := pt.Info()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		fmt.Fprint(w, info.Remote.Fingerprint())
+	})}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = srv.Serve(ln) }()
+	defer func() { _ = srv.Close(); <-done }()
+	tr := &http.Transport{DialContext: a.DialContext}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr, Timeout: 20 * time.Second}).Get("http://" + inner(b, "80"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || string(body) != Fingerprint(a.PublicKey()) {
+		t.Fatalf("got %q, %v", body, err)
+	}
+}
+
+func TestDatagramsCarryTheirToken(t *testing.T) {
+	a, b := pair(t)
+	pc, err := b.ListenPacket("udp", ":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	c := dial(t, a, "udp", inner(b, "53"))
+	for _, size := range []int{1, 1400, 9000, 65507} {
+		data := make([]byte, size)
+		_, _ = rand.Read(data)
+		if _, err := c.Write(data); err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		buf := make([]byte, 65536)
+		_ = pc.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, from, pt, err := pc.ReadMsg(buf)
+		if err != nil || !bytes.Equal(buf[:n], data) {
+			t.Fatalf("%d bytes: read %d, %v", size, n, err)
+		}
+		info, err := pt.Info()
+		if err != nil || info.Remote.Fingerprint() != Fingerprint(a.PublicKey()) {
+			t.Fatalf("%d bytes: %v\n%s", size, err, info)
+		}
+		if _, err := pc.WriteMsg(buf[:n], from, pt); err != nil {
+			t.Fatalf("%d bytes back: %v", size, err)
+		}
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, err = c.Read(buf)
+		if err != nil || !bytes.Equal(buf[:n], data) {
+			t.Fatalf("%d bytes back: read %d, %v", size, n, err)
+		}
+	}
+	if _, err := PTokenFrom(c); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDialToSilenceSaysWhatWasTried(t *testing.T) {
+	silent, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	a := newStack(t, "a", Config{Connections: []Connection{{Name: "moon", RemoteAddrs: []string{silent.LocalAddr().String()}}}})
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	_, err = a.DialContext(ctx, "tcp", "[fd62:746e:7300::1]:80")
+	var ne net.Error
+	if !errors.As(err, &ne) || !ne.Timeout() || !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("not a time-out: %v", err)
+	}
+	for _, want := range []string{"moon", silent.LocalAddr().String(), "IKE_SA_INIT", "sent "} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not say %q", err, want)
+		}
+	}
+}
+
+func TestDialToRefusalGivesItsReason(t *testing.T) {
+	b := newStack(t, "b", Config{Addrs: []netip.Prefix{netip.MustParsePrefix("10.2.0.1/24")}, Connections: []Connection{{Name: "known",
+		Local: Auth{Method: AuthPSK, ID: "b"}, Remote: Auth{Method: AuthPSK, ID: "a", Secret: auth.NewPSK([]byte("one secret of some length"))},
+		Children: []Child{{RemoteTS: []string{"10.1.0.0/24"}}}}}})
+	a := newStack(t, "a", Config{Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}, Connections: []Connection{{Name: "moon", RemoteAddrs: []string{b.LocalAddr().String()},
+		Local: Auth{Method: AuthPSK, ID: "a"}, Remote: Auth{Method: AuthPSK, ID: "b", Secret: auth.NewPSK([]byte("another secret of some length"))},
+		Children: []Child{{RemoteTS: []string{"10.2.0.1/32"}}}}}})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	start := time.Now()
+	_, err := a.DialContext(ctx, "tcp", "10.2.0.1:80")
+	if time.Since(start) > 10*time.Second {
+		t.Error("an authenticated refusal did not fail the dial at once")
+	}
+	var refusal *ike.NotifyError
+	if !errors.As(err, &refusal) || refusal.Type != wire.NotifyAuthenticationFailed {
+		t.Fatalf("got %v", err)
+	}
+	if !strings.Contains(err.Error(), "moon") {
+		t.Errorf("%q does not name the peer", err)
+	}
+}
+
+func TestNothingWithoutPolicy(t *testing.T) {
+	a := newStack(t, "a", Config{})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	for _, network := range []string{"tcp", "udp"} {
+		c, err := a.DialContext(ctx, network, "[2001:db8::1]:80")
+		if err == nil {
+			_, err = c.Write([]byte("x"))
+			_ = c.Close()
+		}
+		if err == nil {
+			t.Errorf("%s: sent without a policy", network)
+		}
+	}
+	if s := a.e.Wire().Stats(); s.TxPackets != 0 {
+		t.Errorf("%d packets left", s.TxPackets)
+	}
+}
+
+func TestNamesAreNotGivenToTheSystem(t *testing.T) {
+	a := newStack(t, "a", Config{Hosts: map[string][]netip.Addr{"known": {netip.MustParseAddr("fd62:746e:7300::1")}}})
+	if _, err := a.Dial("tcp", "localhost:80"); err == nil || !strings.Contains(err.Error(), "no such host") {
+		t.Errorf("got %v", err)
+	}
+	if addrs, err := a.resolve(t.Context(), "known"); err != nil || len(addrs) != 1 {
+		t.Errorf("got %v, %v", addrs, err)
+	}
+}
+
+func TestPTokenFromForeignConn(t *testing.T) {
+	c1, c2 := net.Pipe()
+	defer c1.Close()
+	defer c2.Close()
+	if _, err := PTokenFrom(c1); !errors.Is(err, ErrNotIPsec) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := PTokenFromContext(t.Context()); !errors.Is(err, ErrNotIPsec) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCloseIsClean(t *testing.T) {
+	a, b := pair(t)
+	echo(t, b, ":7")
+	c := dial(t, a, "tcp", inner(b, "7"))
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Write([]byte("x")); !errors.Is(err, net.ErrClosed) && err == nil {
+		t.Errorf("write after close: %v", err)
+	}
+	if _, err := a.Dial("tcp", inner(b, "7")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("dial after close: %v", err)
+	}
+	// The peer was told: its SAs are gone without a time-out.
+	deadline := time.Now().Add(5 * time.Second)
+	for len(b.Status().IKE) > 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("b still has %+v", b.Status().IKE)
+		}
+	}
 }

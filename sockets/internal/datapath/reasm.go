@@ -105,7 +105,7 @@ func (a *reassembler) take(p *Path, b []byte, f ts.Flow, info *ts.PacketInfo, no
 	}
 	// The first fragment shows what the datagram is (RFC 1858, Section 3; RFC 7112, Section 5); nothing is shorter than a
 	// step, and headers and data fit an IP packet.
-	if len(body) == 0 || from == 0 && !showsHeader(f, b[info.HeaderLen:]) || headLen+to > tun.MaxPacket {
+	if len(body) == 0 || from == 0 && !showsHeader(f, b[info.HeaderLen:]) || tooLong(f.IsV6(), headLen+to) {
 		if g != nil {
 			a.kill(p, g)
 		}
@@ -149,6 +149,14 @@ func (a *reassembler) take(p *Path, b []byte, f ts.Flow, info *ts.PacketInfo, no
 	out, d = g.assemble()
 	a.unlink(p, g)
 	return out, d, evicted
+}
+
+// tooLong reports that a packet of n bytes exceeds its length field, which leaves out the fixed header of IPv6.
+func tooLong(v6 bool, n int) bool {
+	if v6 {
+		n -= 40
+	}
+	return n > tun.MaxPacket
 }
 
 // showsHeader reports whether the first fragment's part behind the IP header holds the transport header.
@@ -210,7 +218,7 @@ func (g *datagram) add(from, to int) {
 
 // assemble makes the packet.
 func (g *datagram) assemble() ([]byte, Drop) {
-	if len(g.head)+g.total > tun.MaxPacket {
+	if tooLong(g.key.src.Is6(), len(g.head)+g.total) {
 		return nil, DropFragment
 	}
 	// RFC 3168, Section 5.3: a mark on one fragment is a mark on the datagram; a mix with fragments that cannot carry marks

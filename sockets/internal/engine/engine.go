@@ -8,9 +8,10 @@
 // Concurrency: methods of Engine are safe for concurrent use. Goroutines: the keyer, the
 // receiver and the pool of GOMAXPROCS workers; New starts them, Close stops them and waits.
 //
-// Close order: peers are told (the wire still works) · the keyer ends · the pool and name
-// look-ups end · the stack aborts its connections · the data path closes the wire, which
-// ends the receiver, and erases all keys.
+// Close order: the stack aborts its connections (their resets still find SAs) · peers are
+// told that the SAs end (the wire still works) · the keyer ends · the pool and name
+// look-ups end · the data path closes the wire, which ends the receiver, and erases all
+// keys.
 //
 // Memory: received IKE datagrams are the keyer's from the data path's callback on, and
 // free after the machine has seen them. Limits: see limits.go.
@@ -133,6 +134,7 @@ func New(cfg Config) (*Engine, error) {
 // Close tells the peers, stops everything and waits for it.
 func (e *Engine) Close() error {
 	e.once.Do(func() {
+		e.closeErr = e.Stack.Close()
 		close(e.stop)
 		e.keying.Wait()
 		e.cancel()
@@ -141,7 +143,6 @@ func (e *Engine) Close() error {
 		}
 		e.k.resolving.Wait()
 		e.k.pool.close()
-		e.closeErr = e.Stack.Close()
 		// The end of ctx has closed the data path already, unless that is still coming.
 		if err := e.Data.Close(); !errors.Is(err, net.ErrClosed) {
 			e.closeErr = errors.Join(e.closeErr, err)
