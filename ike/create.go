@@ -24,6 +24,7 @@ type childTask struct {
 	key   *suite.KE
 	tried []uint16 // groups that INVALID_KE_PAYLOAD has led to
 	ni    []byte
+	gone  []uint32 // the peer deleted these while our request was out
 }
 
 // proposals returns our offer as sent.
@@ -138,6 +139,10 @@ func (m *Machine) childSelected(now time.Time, msg *message, t *childTask, ni, n
 		m.disown(now, t, err)
 		return
 	}
+	if slices.Contains(t.gone, sel.out) {
+		m.childEnds(t, m.deletedAtOnce(msg))
+		return
+	}
 	c := &child{ref: t.req.Ref, name: t.req.Name, in: t.req.SPI, out: sel.out, larval: true}
 	m.children = append(m.children, c)
 	done := func(now time.Time, shared suite.Secret) {
@@ -169,7 +174,7 @@ func (m *Machine) childSelected(now time.Time, msg *message, t *childTask, ni, n
 		m.prep = nil
 		switch {
 		case !slices.Contains(m.children, c):
-			m.childEnds(t, m.mismatch(msg.Exchange, "child SA", "to stay", "deleted by the peer at once", nil))
+			m.childEnds(t, m.deletedAtOnce(msg))
 		case r.Err != nil || len(r.Shared) == 0:
 			m.remove(c, ReasonFailed)
 			m.disown(now, t, m.mismatch(msg.Exchange, "public value", "a valid one", "one that is refused", orMissing(r.Err)))
@@ -177,6 +182,10 @@ func (m *Machine) childSelected(now time.Time, msg *message, t *childTask, ni, n
 			done(now, r.Shared)
 		}
 	})
+}
+
+func (m *Machine) deletedAtOnce(msg *message) error {
+	return m.mismatch(msg.Exchange, "child SA", "one that stays", "one that the peer deleted at once", nil)
 }
 
 // selected is a verified selection.

@@ -138,8 +138,8 @@ type Failed struct{ Err error }
 // Closed is the last event: the SA is over, and the machine may be forgotten. With
 // Until set, keep feeding it datagrams and Tick until then if there is room: it
 // will repeat its last answer to a peer that did not get it, so that the peer need
-// not time out. The only other output after Closed is the SPIReleased that answers
-// a DecideResult that came too late.
+// not time out. After Closed no event comes by itself: commands and DecideResults
+// that are too late are still answered by SPIReleased and ChildFailed.
 type Closed struct {
 	Reason Reason
 	Until  time.Time

@@ -264,6 +264,10 @@ func (m *Machine) informational(now time.Time, msg *message) {
 func (m *Machine) peerDeletes(answer []uint32, spi uint32) []uint32 {
 	i := slices.IndexFunc(m.children, func(c *child) bool { return c.out == spi })
 	if i < 0 {
+		// The Delete may have overtaken the response that would tell us of the SA.
+		if m.req != nil && m.req.task != nil && m.req.task.child != nil && len(m.req.task.child.gone) < maxGone {
+			m.req.task.child.gone = append(m.req.task.child.gone, spi)
+		}
 		return answer
 	}
 	c := m.children[i]

@@ -49,6 +49,10 @@ const (
 	// request, so a silent peer makes them pile up.
 	maxQueue = 128
 
+	// maxGone bounds the unknown SPIs remembered from Deletes that come while a
+	// CREATE_CHILD_SA request is out; an honest peer deletes one it just made.
+	maxGone = 64
+
 	// lingerLife is how long a finished SA stays to repeat its last answer. It
 	// covers the first six sends of the default schedule, more than strongSwan
 	// makes in that time.

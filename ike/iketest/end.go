@@ -72,8 +72,12 @@ func (e *End) carryOut(o ike.Output) {
 	h, s := e.Host, e.Host.Sim
 	if ev, ok := o.(ike.Event); ok {
 		e.Events = append(e.Events, ev)
-		if _, late := o.(*ike.SPIReleased); e.Closed != nil && !late {
-			e.fail("event %T after Closed", o)
+		switch o.(type) {
+		case *ike.SPIReleased, *ike.ChildFailed: // the end of a command that came too late
+		default:
+			if e.Closed != nil {
+				e.fail("event %T after Closed", o)
+			}
 		}
 	}
 	switch o := o.(type) {

@@ -109,3 +109,12 @@ func (s *Sim) Summary() string {
 	sort.Strings(lines)
 	return strings.Join(lines, "\n")
 }
+
+// Panics counts recovered panics of all machines.
+func (s *Sim) Panics() uint64 {
+	var n uint64
+	for _, h := range s.hosts {
+		n += h.Counters.Panics.Load()
+	}
+	return n
+}
