@@ -28,8 +28,8 @@ type Identity struct {
 }
 
 // NewIToken returns the token of an identity. It fails if a text is too long or holds control
-// characters, and if a method that proves nothing but a key comes with a name of its own: such a
-// peer must not borrow one (RFC 5386, Section 2).
+// characters, and if a BTNS peer comes with another name than its key, which an empty ID stands
+// for: it must not borrow one (RFC 5386, Section 2).
 func NewIToken(x Identity) (IToken, error) {
 	switch {
 	case x.Method >= methodCount:
@@ -41,10 +41,17 @@ func NewIToken(x Identity) (IToken, error) {
 	case !clean(x.Authority, MaxDN) || !clean(x.Holder, MaxDN):
 		return IToken{}, fmt.Errorf("%w: distinguished name", ErrValue)
 	}
-	if x.Method == MethodBTNS && x.ID != "" && !strings.HasPrefix(x.ID, "key:") {
-		return IToken{}, fmt.Errorf("%w: a BTNS peer is named by its key, not %q", ErrValue, Escape(x.ID, 80))
+	t := IToken{x.Method, x.ID, string(x.SPKI), x.Authority, x.Holder}
+	if x.Method == MethodBTNS {
+		switch name := "key:" + t.Fingerprint(); {
+		case len(x.SPKI) != 0 && (x.ID == "" || x.ID == name):
+			t.id = name
+		case len(x.SPKI) == 0 && (x.ID == "" || strings.HasPrefix(x.ID, "key:")): // for a template
+		default:
+			return IToken{}, fmt.Errorf("%w: a BTNS peer is named by its key, not %q", ErrValue, Escape(x.ID, 80))
+		}
 	}
-	return IToken{x.Method, x.ID, string(x.SPKI), x.Authority, x.Holder}, nil
+	return t, nil
 }
 
 // IsZero reports whether t is the zero IToken.
