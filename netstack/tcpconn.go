@@ -30,8 +30,8 @@ type TCPConn struct {
 	dialing atomic.Bool
 	gone    atomic.Bool
 
-	advertised atomic.Uint64 // acknowledgement number and window field last sent; see window.go
-	fatal   atomic.Pointer[error] // gVisor reports a connection's end once; both directions must know
+	advertised atomic.Uint64         // acknowledgement number and window field last sent; see window.go
+	fatal      atomic.Pointer[error] // gVisor reports a connection's end once; both directions must know
 
 	rd, wr side
 	dst    tcpip.SliceWriter // under rd.mu
