@@ -45,7 +45,7 @@ func NewRelay(cfg RelayConfig) (*Relay, error) {
 	if !at.Addr().IsValid() {
 		at = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), at.Port())
 	}
-	w, err := udp.Listen(udp.Config{Addrs: []netip.AddrPort{at}, Offload: true, Opaque: true})
+	w, err := udp.Listen(udp.Config{Addrs: []netip.AddrPort{at}, Opaque: true})
 	if err != nil {
 		return nil, err
 	}

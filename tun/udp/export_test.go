@@ -15,7 +15,7 @@ func Flavours() []Flavour {
 	var out []Flavour
 	for _, f := range flavours() {
 		out = append(out, Flavour{Name: f.name, Listen: func(addrs ...netip.AddrPort) (*Wire, error) {
-			return listen(Config{Addrs: addrs, Offload: f.offload}, f.plain)
+			return listen(Config{Addrs: addrs, NoOffload: !f.offload}, f.plain)
 		}})
 	}
 	return out

@@ -23,6 +23,9 @@ func (w *Wire) startFast(cfg *Config) (bool, error) {
 		}
 		s.out = newFastSender(s, rc, o)
 		r.socks = append(r.socks, newSocketReader(s, rc, o.gro))
+		if o.gro {
+			w.caps.Batch = joinedBatch
+		}
 	}
 	if len(r.socks) > 1 {
 		var err error
@@ -73,7 +76,7 @@ func setOptions(rc syscall.RawConn, s *socket, cfg *Config) (o options, err erro
 			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size)
 			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, size)
 		}
-		if cfg.Offload {
+		if !cfg.NoOffload {
 			_, e := unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
 			o.gso = e == nil
 			o.gro = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil

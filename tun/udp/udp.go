@@ -8,8 +8,8 @@
 // leave from it, which NAT detection and multi-homed hosts rely on. The non-ESP marker is
 // added and stripped, keepalives are dropped. ECN of the outer header is read and set.
 //
-// On Linux batches go through sendmmsg and recvmmsg, and with Config.Offload equal-sized ESP
-// packets of one path leave as one UDP GSO message and arrive through GRO. Elsewhere a plain
+// On Linux batches go through sendmmsg and recvmmsg; where the kernel has them, equal-sized
+// ESP packets of one path leave as one UDP GSO message and arrive through GRO. Elsewhere a plain
 // implementation sends and receives one by one, knows the local address only by asking for
 // the route, and leaves ECN alone.
 //
@@ -26,8 +26,8 @@
 //
 // # Limits
 //
-// The wire queues nothing but, with Offload, what one system call brought and the caller
-// had no slot for; limits.go has the numbers.
+// The wire queues nothing but what one system call brought through GRO and the caller had
+// no slot for; limits.go has the numbers.
 package udp
 
 import (
@@ -53,9 +53,10 @@ type Config struct {
 	// DontFragment sets DF on everything and refuses what exceeds the interface's MTU.
 	// The default leaves DF clear and lets the kernel fragment.
 	DontFragment bool
-	// Offload lets the kernel split what is sent (UDP GSO) and join what is received (UDP
-	// GRO), where it can. Received packets may then be parts of one buffer.
-	Offload bool
+	// NoOffload keeps the kernel from splitting what is sent (UDP GSO) and joining what is
+	// received (UDP GRO), which it does by default where it can. With GRO, received packets
+	// may be parts of one buffer.
+	NoOffload bool
 	// Opaque makes the wire look at nothing, for those who pass on other people's datagrams:
 	// every one of them is a packet of KindESP, also keepalives and markers.
 	Opaque bool

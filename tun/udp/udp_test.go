@@ -44,7 +44,7 @@ func flavours() []flavour {
 
 func (f flavour) listen(tb testing.TB, addrs ...netip.AddrPort) *Wire {
 	tb.Helper()
-	w, err := listen(Config{Addrs: addrs, Offload: f.offload}, f.plain)
+	w, err := listen(Config{Addrs: addrs, NoOffload: !f.offload}, f.plain)
 	if err != nil {
 		tb.Fatal(err)
 	}
