@@ -1,0 +1,226 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/btns-go/btns/esp"
+	"github.com/btns-go/btns/esp/spd"
+	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/sockets"
+)
+
+const full = `
+name: sun
+addresses: [10.1.0.1/24, fd00::1/64]
+mtu: 1380
+wire:
+  listen: [":4500", "192.0.2.1:500"]
+hosts:
+  db: [10.2.0.5, fd00:2::5]
+dns: [10.2.0.53, "10.2.0.54:5353"]
+dial_timeout: 10s
+connections:
+  moon:
+    version: 2
+    remote_addrs: 192.0.2.2, moon.example
+    remote_port: 4500
+    proposals: aes256gcm16-prfsha256-x25519, aes128-sha256-ecp256
+    encap: no
+    dpd_delay: 30
+    local: {auth: psk, id: sun.example}
+    remote: {auth: psk, id: moon.example}
+    children:
+      net:
+        local_ts: 10.1.0.0/24
+        remote_ts: [10.2.0.0/24, "10.3.0.0/24[tcp/80]"]
+        esp_proposals: [aes256gcm16-esn-noesn]
+        mode: tunnel
+        policy: private
+        start_action: trap
+  anybody:
+    remote: {owns: key}
+secrets:
+  ike-moon: {id: [sun.example, moon.example], secret: 0s3mXq0b0vTn0pZk9n7Gk1Xw==}
+  ike-rest: {secret: "a secret for everybody else"}
+policies:
+  dhcp: {remote_ts: "10.9.0.0/24[udp/67]", policy: block}
+  by-hand:
+    local_ts: 10.1.0.1
+    remote_ts: 10.4.0.1
+    manual: {spi_in: 0x100, spi_out: 0x101, suite: aes128-sha256, mode: tunnel, local: 192.0.2.1, remote: 192.0.2.4,
+      key_in: 0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f,
+      key_out: 0xff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f}
+forwards:
+  - {listen: 8080, to: "10.2.0.1:80"}
+  - {listen: "0.0.0.0:5353", to: "10.2.0.53:53", protocol: udp}
+expose:
+  - {listen: 80, to: 8000}
+control: run/sun.sock
+log: debug
+`
+
+func TestParse(t *testing.T) {
+	f, err := Parse("/etc/btns/sun.yaml", []byte(full), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := f.Host
+	if h.Name != "sun" || len(h.Addrs) != 2 || h.MTU != 1380 || len(h.Listen) != 2 || len(h.Hosts["db"]) != 2 ||
+		h.DNS[1] != netip.MustParseAddrPort("10.2.0.54:5353") || h.DialTimeout != 10*time.Second {
+		t.Errorf("host: %+v", h)
+	}
+	if len(h.Connections) != 2 || h.Connections[0].Name != "moon" || h.Connections[1].Name != "anybody" {
+		t.Fatalf("connections: %+v", h.Connections)
+	}
+	c := h.Connections[0]
+	if len(c.RemoteAddrs) != 2 || len(c.Proposals) != 2 || !c.NativeESP || c.DPDDelay != 30*time.Second ||
+		c.Local.Method != sockets.AuthPSK || c.Remote.ID != "moon.example" || c.Remote.Secret.Empty() {
+		t.Errorf("moon: %+v", c)
+	}
+	ch := c.Children[0]
+	if ch.Name != "net" || len(ch.RemoteTS) != 2 || ch.Mode != esp.ModeTunnel || ch.Word != "private" {
+		t.Errorf("net: %+v", ch)
+	}
+	if p := h.Policies[1]; p.Manual == nil || p.Manual.InSPI != 0x100 || p.Manual.Mode != spd.ModeTunnel || len(p.Manual.InKey) != 48 {
+		t.Errorf("by-hand: %+v", p)
+	}
+	want := []Forward{{"tcp", "127.0.0.1:8080", "10.2.0.1:80"}, {"udp", "0.0.0.0:5353", "10.2.0.53:53"}}
+	if len(f.Forwards) != 2 || f.Forwards[0] != want[0] || f.Forwards[1] != want[1] {
+		t.Errorf("forwards: %+v", f.Forwards)
+	}
+	if len(f.Expose) != 1 || f.Expose[0] != (Forward{"tcp", ":80", "127.0.0.1:8000"}) {
+		t.Errorf("expose: %+v", f.Expose)
+	}
+	if f.Control != "/etc/btns/run/sun.sock" {
+		t.Errorf("control: %s", f.Control)
+	}
+	if _, err := f.Check(); err != nil {
+		t.Errorf("it does not compile: %v", err)
+	}
+}
+
+// TestRefused: each mistake is named with its place and, where a word was mistyped, the
+// word that was meant.
+func TestRefused(t *testing.T) {
+	tests := []struct{ name, file, want string }{
+		{"unknown key", "adresses: [10.0.0.1]\n", "f.yaml:1:1: adresses: unknown key: did you mean addresses?"},
+		{"nested unknown key", "connections:\n  moon:\n    remote_adrs: 1.2.3.4\n", "f.yaml:3:5: connections.moon.remote_adrs: unknown key: did you mean remote_addrs?"},
+		{"given twice", "mtu: 1400\nmtu: 1300\n", ":2:"},
+		{"bad number", "mtu: 12\n", `f.yaml:1:6: mtu: "12" is no number from 576 to 65535`},
+		{"bad address", "addresses:\n  - 10.0.0\n", "f.yaml:2:5: addresses[0]:"},
+		{"bad proposal", "connections: {m: {proposals: aes256gcm61-x25519}}\n", `did you mean "aes256gcm16"?`},
+		{"bad choice", "connections: {m: {local: {auth: pks}}}\n", "did you mean psk?"},
+		{"bad policy word", "policies: {p: {policy: privat}}\n", "did you mean private?"},
+		{"no secret", "connections: {m: {local: {auth: psk, id: a}, remote: {auth: psk, id: b}}}\n", "no entry of secrets fits"},
+		{"missing key file", "key: nowhere.pem\n", "f.yaml:1:6: key:"},
+		{"bad selector", "connections: {m: {children: {c: {local_ts: 10.0.0.0/33}}}}\n", "connections.m.children.c.local_ts"},
+		{"scalar for mapping", "connections: yes\n", "expected keys and values, found a single value"},
+		{"list for scalar", "mtu: [1]\n", "expected one word, found a list"},
+		{"not YAML", "a: b\n - c: [\n", "f.yaml:"},
+		{"key in no error", "policies: {p: {manual: {key_in: 0xzz11223344}}}\n", "no hexadecimal key"},
+		{"aead by hand", "policies: {p: {local_ts: 10.0.0.1, remote_ts: 10.0.0.2, manual: {spi_in: 256, spi_out: 256, suite: aes256gcm16, local: 192.0.2.1, remote: 192.0.2.2, key_in: 00, key_out: 01}}}\n", "policies.p.manual"},
+		{"tun without addresses", "wire: {tun: btns0}\n", "who we are on the outside"},
+		{"two listens", "forwards: [{to: \"1.2.3.4:5\"}]\n", "listen and to are needed"},
+		{"ike version 1", "connections: {m: {version: 1}}\n", "only 2"},
+		{"clear without a wire for it", "policies: {p: {policy: clear}}\n", "clear"},
+		{"nothing says what the peer owns", "connections: {m: {local: {auth: psk, id: a}, remote: {auth: psk, id: b}}}\nsecrets: {ike: {secret: abcdefghijklmnopqrstuvwx}}\n", "connections.m.children"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f, err := Parse("f.yaml", []byte(tt.file), nil)
+			if err == nil {
+				_, err = f.Check()
+			}
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got  %q\nwant %q", err, tt.want)
+			}
+			if strings.Contains(err.Error(), "11223344") {
+				t.Error("the message repeats a key")
+			}
+			var e *Error
+			if !errors.As(err, &e) || (e.Line == 0 && tt.name != "not YAML") {
+				t.Errorf("%q has no place in the file", err)
+			}
+		})
+	}
+}
+
+func TestAllErrorsAtOnce(t *testing.T) {
+	_, err := Parse("f.yaml", []byte("mtu: 1\nlog: loud\nname: x\nwier: {}\n"), nil)
+	for _, want := range []string{"f.yaml:1:", "f.yaml:2:", "f.yaml:4:"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v misses %s", err, want)
+		}
+	}
+}
+
+func TestKeyFiles(t *testing.T) {
+	dir := t.TempDir()
+	key, err := auth.GenerateKey(auth.KindEd25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := auth.SavePrivateKey(filepath.Join(dir, "key.pem"), key); err != nil {
+		t.Fatal(err)
+	}
+	if err := auth.SavePublicKey(filepath.Join(dir, "key.pem.pub"), auth.SPKI(key.Public())); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "h.yaml")
+	text := "key: key.pem\nconnections: {m: {local: {auth: pubkey}, remote: {auth: pubkey, pubkeys: key.pem.pub}, children: {c: {remote_ts: fd00::/8}}}}\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Load(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Host.Key == nil || len(f.Host.Connections[0].Remote.PublicKeys) != 1 {
+		t.Errorf("got %+v", f.Host)
+	}
+	if _, err := f.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestSecretForMostSpecific(t *testing.T) {
+	d := &decoder{}
+	for _, s := range []struct {
+		ids    []string
+		secret string
+	}{{nil, "all"}, {[]string{"a"}, "a"}, {[]string{"a", "b"}, "ab"}, {[]string{"c"}, "c"}} {
+		psk := auth.NewPSK([]byte(s.secret))
+		d.secrets = append(d.secrets, secret{s.ids, psk})
+	}
+	for _, tt := range []struct {
+		local, remote string
+		want          int
+	}{{"a", "b", 2}, {"a", "x", 1}, {"x", "y", 0}, {"x", "c", 3}, {"b", "x", 2}} {
+		got, ok := d.secretFor(tt.local, tt.remote)
+		if !ok || !reflect.DeepEqual(got, d.secrets[tt.want].psk) {
+			t.Errorf("%s to %s: not secret %d", tt.local, tt.remote, tt.want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(full))
+	f.Add([]byte("a: [[[[[[[[\n"))
+	f.Add([]byte("connections: &a {m: *a}\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file, err := Parse("f.yaml", b, nil)
+		if err == nil {
+			_, _ = file.Check()
+		}
+	})
+}
