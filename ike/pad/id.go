@@ -68,8 +68,8 @@ var idPrefixes = [...]struct {
 //	C=CH, O=Example, CN=moon   a distinguished name; CN=* is a pattern
 //	@#6d6f6f6e            a key ID in hexadecimal
 //
-// A prefix such as "fqdn:" or "keyid:" forces the type; data that begins with # is hexadecimal
-// then. What holds a colon and is no IPv6 address is a key ID.
+// A prefix such as "fqdn:" or "keyid:", or "{12}:" for a type by its number, forces the type; data
+// that begins with # is hexadecimal then. What holds a colon and is no IPv6 address is a key ID.
 func ParseID(text string) (ID, error) {
 	text = strings.TrimSpace(text)
 	id, err := parseID(text)
@@ -89,6 +89,13 @@ func parseID(text string) (ID, error) {
 				return typedID(p.typ, data)
 			}
 		}
+	}
+	if num, data, ok := strings.Cut(text, "}:"); ok && strings.HasPrefix(num, "{") {
+		n, err := strconv.ParseUint(num[1:], 10, 8)
+		if err != nil || n == 0 {
+			return ID{}, fmt.Errorf("has no type between { and }")
+		}
+		return typedID(wire.IDType(n), data)
 	}
 	switch text {
 	case "":
@@ -123,11 +130,11 @@ func parseID(text string) (ID, error) {
 		}
 		return ID{Data: first.String() + "-" + last.String()}, nil
 	}
-	if strings.Contains(text, ":") {
+	switch hasColon := strings.Contains(text, ":"); {
+	case strings.Trim(text, "0123456789./-") == "", hasColon && strings.Trim(text, "0123456789abcdefABCDEF:./-") == "":
+		return ID{}, fmt.Errorf("looks like an address and is none; a type before it, as in keyid:, says what it is")
+	case hasColon:
 		return ID{wire.IDKeyID, text}, nil
-	}
-	if strings.Trim(text, "0123456789./-") == "" {
-		return ID{}, fmt.Errorf("is neither an address nor a name")
 	}
 	return ID{wire.IDFQDN, text}, nil
 }
@@ -303,7 +310,9 @@ func cutLast(s string, sep byte) (before, after string, ok bool) {
 func (id ID) Canonical() string {
 	switch id.Type {
 	case 0:
-		return "any:" + id.Data
+		if id.check(true) == nil {
+			return "any:" + id.Data
+		}
 	case wire.IDIPv4Addr, wire.IDIPv6Addr:
 		if a, ok := netip.AddrFromSlice([]byte(id.Data)); ok {
 			if a.Is4() {
@@ -347,7 +356,9 @@ func (id ID) String() string {
 	text := ""
 	switch id.Type {
 	case 0:
-		return id.Data
+		if id.check(true) == nil {
+			return id.Data
+		}
 	case wire.IDNull:
 		return "null"
 	case wire.IDIPv4Addr, wire.IDIPv6Addr:
@@ -381,7 +392,7 @@ func (id ID) String() string {
 			return p.name + ":#" + hex.EncodeToString([]byte(id.Data))
 		}
 	}
-	return id.Canonical()
+	return "{" + strconv.Itoa(int(id.Type)) + "}:#" + hex.EncodeToString([]byte(id.Data))
 }
 
 // shown quotes text for a message.
