@@ -57,6 +57,7 @@ var idPrefixes = [...]struct {
 	{"fqdn", wire.IDFQDN}, {"dns", wire.IDFQDN},
 	{"email", wire.IDRFC822Addr}, {"rfc822", wire.IDRFC822Addr}, {"userfqdn", wire.IDRFC822Addr},
 	{"asn1dn", wire.IDDERASN1DN}, {"keyid", wire.IDKeyID},
+	{"null", wire.IDNull},
 }
 
 // ParseID reads an identity or a pattern by swanctl's rules:
@@ -276,6 +277,9 @@ func (id ID) check(pattern bool) error {
 		}
 		return nil
 	case wire.IDNull:
+		if text != "" { // RFC 7619, Section 2.2
+			return fmt.Errorf("has data")
+		}
 		return nil
 	case wire.IDDERASN1GN, wire.IDKeyID, wire.IDFCName:
 	}
@@ -360,7 +364,7 @@ func (id ID) String() string {
 			return id.Data
 		}
 	case wire.IDNull:
-		return "null"
+		return "null:"
 	case wire.IDIPv4Addr, wire.IDIPv6Addr:
 		if a, ok := netip.AddrFromSlice([]byte(id.Data)); ok {
 			text = a.String()

@@ -56,6 +56,7 @@ func TestParseID(t *testing.T) {
 		{"C=CH, O=Example Org, CN=moon", wire.IDDERASN1DN, "dn:2.5.4.6=ch,2.5.4.10=example org,2.5.4.3=moon", ""},
 		{"/C=CH/O=Example Org/CN=moon", wire.IDDERASN1DN, "dn:2.5.4.6=ch,2.5.4.10=example org,2.5.4.3=moon", "C=CH, O=Example Org, CN=moon"},
 		{`CN=a\,b, E=a@b.example, DC=x`, wire.IDDERASN1DN, `dn:2.5.4.3=a\,b,1.2.840.113549.1.9.1=a@b.example,0.9.2342.19200300.100.1.25=x`, ""},
+		{"null:", wire.IDNull, "null:", ""},
 		{"{12}:#00ff", wire.IDFCName, "id12:00ff", ""},
 		{"{2}:moon.example", wire.IDFQDN, "fqdn:moon.example", "moon.example"},
 		{"CN=Müller", wire.IDDERASN1DN, "dn:2.5.4.3=müller", ""},
@@ -86,7 +87,7 @@ func TestParseIDRefuses(t *testing.T) {
 		"", "  ", "@", "@@", "@#", "@#zz", "@#6", "a b", "a\nb", "a\x00b", "10.0.0.999", "10.0.0.9-10.0.0.1", "10.0.0.0/33", "::ffff:192.0.2.1",
 		"fe80::1%eth0", "::ffff:192.0.2.0/120", "ipv4:fd00::1", "ipv6:192.0.2.1", "ipv4:x", "a*b", "*.*", "carol@", "a@b@", "fqdn:", "fqdn:a@b",
 		"email:moon", "asn1dn:", "asn1dn:X=1", "asn1dn:#3000", "asn1dn:#zz", "asn1dn:CN", "asn1dn:CN=", "asn1dn:CN=a,",
-		strings.Repeat("a", 254), "@#" + strings.Repeat("00", MaxIDLen+1), "keyid:", "@\xff", "{0}:x", "{x}:y", "{256}:#00", "{12}:",
+		strings.Repeat("a", 254), "@#" + strings.Repeat("00", MaxIDLen+1), "keyid:", "@\xff", "{0}:x", "{x}:y", "{256}:#00", "{12}:", "null:x",
 	} {
 		if id, err := ParseID(in); err == nil {
 			t.Errorf("%q: %+v", in, id)
@@ -117,7 +118,7 @@ func TestWireIdentities(t *testing.T) {
 		t.Error("nobody")
 	}
 	null, err := FromWire(&wire.ID{IType: wire.IDNull, Data: []byte("ignored")})
-	if err != nil || null.Data != "" || null.Canonical() != "null:" || null.String() != "null" {
+	if err != nil || null.Data != "" || null.Canonical() != "null:" || null.String() != "null:" {
 		t.Error(null, err)
 	}
 	if _, err := FromWire(nil); err == nil {
