@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,6 +27,9 @@ func hosts(t testing.TB, seed uint64) (s *iketest.Sim, a, b *iketest.Host) {
 	s = iketest.New(seed)
 	a = s.AddHost("moon", "192.0.2.1:500")
 	b = s.AddHost("sun", "192.0.2.2:500")
+	// With full logging: refusals have crashed others in their log lines (CVE-2022-23094).
+	log := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	a.Config.Log, b.Config.Log = log, log
 	return s, a, b
 }
 
