@@ -13,7 +13,7 @@ func setUp(name string) error {
 	if err != nil {
 		return os.NewSyscallError("socket", err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	ifr, err := unix.NewIfreq(name)
 	if err != nil {
 		return fmt.Errorf("interface name %q: %w", name, err)

@@ -41,7 +41,7 @@ func Conformance() []Case {
 }
 
 // patience is how long a case waits for packets before it closes the wires.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // A rig is two wires under test.
 type rig struct {
@@ -141,7 +141,7 @@ func same(got, sent *tun.Packet) error {
 	case got.Kind != sent.Kind:
 		return fmt.Errorf("kind %v, sent %v", got.Kind, sent.Kind)
 	case got.Data() == nil:
-		return fmt.Errorf("Off %d and Len %d do not fit a buffer of %d", got.Off, got.Len, len(got.Buf))
+		return fmt.Errorf("offset %d and length %d do not fit a buffer of %d", got.Off, got.Len, len(got.Buf))
 	case !bytes.Equal(got.Data(), sent.Data()):
 		return fmt.Errorf("%d bytes differ from the %d sent", got.Len, sent.Len)
 	case got.Path.Local.Port() != sent.Path.Remote.Port():
@@ -363,7 +363,7 @@ func conformRefused(o Opener) error {
 			c.edit(&pkts[1])
 			n, err := r.a.Send(pkts)
 			if n != 1 || !errors.Is(err, c.want) {
-				return fmt.Errorf("%s: Send returned %d, %w; want 1, %v", c.name, n, err, c.want)
+				return fmt.Errorf("%s: Send returned %d, %w; want 1, %w", c.name, n, err, c.want)
 			}
 		}
 		if d := r.a.Stats().Drops[tun.DropSend]; d != uint64(len(bad)) {

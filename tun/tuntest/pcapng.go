@@ -159,7 +159,7 @@ func SearchFile(r io.Reader, needle []byte) (packets, hits int, err error) {
 	var buf []byte
 	for first := true; ; first = false {
 		buf, err = readBlock(br, buf)
-		if err == io.EOF && !first {
+		if errors.Is(err, io.EOF) && !first {
 			return packets, hits, nil
 		}
 		if err != nil {

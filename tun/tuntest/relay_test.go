@@ -125,7 +125,7 @@ func independent(t *testing.T, file []byte, want int, a, b netip.AddrPort) {
 	n := 0
 	for ; ; n++ {
 		data, ci, err := r.ReadPacketData()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -22,10 +22,7 @@ func (w *Wire) startFast(cfg *Config) (bool, error) {
 			return false, nil
 		}
 		s.out = newFastSender(s, rc, o)
-		r.socks = append(r.socks, newSocketReader(s, rc, o.gro))
-		if o.gro {
-			w.caps.Batch = joinedBatch
-		}
+		r.socks = append(r.socks, newSocketReader(s, rc))
 	}
 	if len(r.socks) > 1 {
 		var err error
@@ -34,14 +31,22 @@ func (w *Wire) startFast(cfg *Config) (bool, error) {
 			return false, nil
 		}
 	}
+	if !cfg.NoOffload {
+		// Last, since the plain implementation could not take apart what GRO joins.
+		for _, s := range r.socks {
+			if s.startGRO() {
+				w.caps.Batch = joinedBatch
+			}
+		}
+	}
 	w.in = r
 	return true, nil
 }
 
 // What a socket turned out to be and to have.
 type options struct {
-	inet6    bool // family of the socket's addresses
-	gso, gro bool
+	inet6 bool // family of the socket's addresses
+	gso   bool
 }
 
 // setOptions turns on what the wire needs, and finds out what the kernel has.
@@ -79,7 +84,6 @@ func setOptions(rc syscall.RawConn, s *socket, cfg *Config) (o options, err erro
 		if !cfg.NoOffload {
 			_, e := unix.GetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT)
 			o.gso = e == nil
-			o.gro = unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil
 		}
 	})
 	if cerr != nil {

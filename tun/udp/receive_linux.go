@@ -40,11 +40,8 @@ type socketReader struct {
 	errno     syscall.Errno
 }
 
-func newSocketReader(s *socket, rc syscall.RawConn, gro bool) *socketReader {
+func newSocketReader(s *socket, rc syscall.RawConn) *socketReader {
 	r := &socketReader{s: s, rc: rc}
-	if gro {
-		r.gro = newJoined()
-	}
 	r.wait = r.recvmmsg
 	r.peek = func(fd uintptr) { r.recvmmsg(fd) }
 	for i := range r.hdrs {
@@ -55,6 +52,17 @@ func newSocketReader(s *socket, rc syscall.RawConn, gro bool) *socketReader {
 		h.Control = &r.ctls[i].bytes()[0]
 	}
 	return r
+}
+
+// startGRO lets the kernel join datagrams, and reports whether it can.
+func (r *socketReader) startGRO() bool {
+	var set error
+	err := r.rc.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_GRO, 1) })
+	if err != nil || set != nil {
+		return false
+	}
+	r.gro = newJoined()
+	return true
 }
 
 func (f *fastReceiver) receive(pkts []tun.Packet) (n, bytes int, err error) {

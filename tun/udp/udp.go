@@ -127,15 +127,13 @@ func listen(cfg Config, plain bool) (*Wire, error) {
 	for _, ap := range addrs {
 		s, err := openSocket(ap, &cfg)
 		if err != nil {
-			w.closeSockets()
-			return nil, &ListenError{Addr: ap, Err: err}
+			return nil, &ListenError{Addr: ap, Err: errors.Join(err, w.closeSockets())}
 		}
 		w.socks = append(w.socks, s)
 		w.caps.Ports = append(w.caps.Ports, s.bound.Port())
 	}
 	if err := w.start(&cfg, plain); err != nil {
-		w.closeSockets()
-		return nil, &ListenError{Addr: addrs[0], Err: err}
+		return nil, &ListenError{Addr: addrs[0], Err: errors.Join(err, w.closeSockets())}
 	}
 	for _, s := range w.socks {
 		w.log.Debug("listening", "wire", "udp", "addr", s.bound)
