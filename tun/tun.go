@@ -33,8 +33,9 @@
 //
 // # Limits
 //
-// No packet is larger than [MaxPacket]. Wires queue nothing except fragments being
-// reassembled (tun/outer), which are bounded in bytes, time and number.
+// No packet is larger than [MaxPacket]. Wires queue nothing except what one system call
+// brought and the caller had no slot for, and fragments being reassembled (tun/outer),
+// which are bounded in bytes, time and number.
 package tun
 
 // Sizes of the room around a packet, in bytes.
