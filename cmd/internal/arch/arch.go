@@ -72,11 +72,11 @@ func Load(fsys fs.FS) (*Tree, error) {
 			return err
 		}
 		base := path.Base(name)
-		if path.Dir(name) == "." && !ignored(base) {
+		if path.Dir(name) == "." && !ignored(name) {
 			t.Root = append(t.Root, map[bool]string{true: base + "/", false: base}[d.IsDir()])
 		}
 		if d.IsDir() {
-			if strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") || base == "testdata" || ignored(base) {
+			if strings.HasPrefix(base, ".") || strings.HasPrefix(base, "_") || base == "testdata" || ignored(name) {
 				return fs.SkipDir
 			}
 			t.Folders = append(t.Folders, name)
@@ -123,18 +123,23 @@ func (t *Tree) parse(fsys fs.FS, name string) (*File, error) {
 	return f, nil
 }
 
-// ignorePatterns reads the simple patterns of .gitignore: what a build leaves at the top level.
-func ignorePatterns(fsys fs.FS) func(base string) bool {
+// ignorePatterns reads the simple patterns of .gitignore: what builds and tests leave. One that
+// begins with a slash is for the top level only.
+func ignorePatterns(fsys fs.FS) func(name string) bool {
 	data, _ := fs.ReadFile(fsys, ".gitignore") // without one nothing is ignored
 	var patterns []string
 	for line := range strings.Lines(string(data)) {
-		if p := strings.Trim(strings.TrimSpace(line), "/"); p != "" && !strings.HasPrefix(p, "#") {
+		if p := strings.TrimSuffix(strings.TrimSpace(line), "/"); p != "" && !strings.HasPrefix(p, "#") {
 			patterns = append(patterns, p)
 		}
 	}
-	return func(base string) bool {
+	return func(name string) bool {
 		return slices.ContainsFunc(patterns, func(p string) bool {
-			ok, err := path.Match(p, base)
+			target := path.Base(name)
+			if rooted, ok := strings.CutPrefix(p, "/"); ok {
+				p, target = rooted, name
+			}
+			ok, err := path.Match(p, target)
 			return ok && err == nil
 		})
 	}

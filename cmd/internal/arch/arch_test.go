@@ -47,7 +47,7 @@ func good() fstest.MapFS {
 		"go.sum":     text(""),
 		"README.md":  text("# m\n"),
 		"LICENSE":    text("Apache\n"),
-		".gitignore": text("/m\n*.test\n"),
+		".gitignore": text("/btns\n*.test\n/.cache/\n# x\n"),
 	}
 	for _, dir := range folders() {
 		name := path.Base(dir)
@@ -101,6 +101,9 @@ func TestEveryRuleTurnsRed(t *testing.T) {
 		"a row allows it":                {"ike/x.go", `package ike; import _ "example.org/m/ike/suite"`, "", ""},
 		"a test imports its room":        {"ike/x_test.go", `package ike; import _ "example.org/m/ike/auth"`, "", ""},
 		"a test imports a double":        {"netstack/x_test.go", `package netstack_test; import _ "example.org/m/tun/tuntest"`, "", ""},
+		"a test of sockets imports ike":  {"sockets/x_test.go", `package sockets_test; import _ "example.org/m/ike"`, "", ""},
+		"a test of sockets imports cmd":  {"sockets/x_test.go", `package sockets_test; import _ "example.org/m/cmd/internal/arch"`, "imports", "cmd/internal/arch"},
+		"a counter in the interop tests": {"cmd/internal/interop/x.go", `package interop; var n int`, "", ""},
 		"cmd imports what it wants":      {"cmd/btns/x.go", `package main; import _ "example.org/m/sockets/internal/engine"`, "", ""},
 		"gVisor in latch":                {"latch/x.go", `package latch; import _ "gvisor.dev/gvisor/pkg/tcpip"`, "outside", "gvisor.dev/gvisor/pkg/tcpip"},
 		"gVisor in a test":               {"sockets/x_test.go", `package sockets; import _ "gvisor.dev/gvisor/pkg/tcpip"`, "outside", "only netstack"},
@@ -130,7 +133,9 @@ func TestEveryRuleTurnsRed(t *testing.T) {
 		"a tenth folder":                 {"docs/index.md", "x", "toplevel", "does not belong"},
 		"a file at the top":              {"Makefile", "x", "toplevel", "does not belong"},
 		"a dotfile":                      {".golangci.yml", "x", "", ""},
-		"a built binary":                 {"m", "x", "", ""},
+		"a built binary":                 {"btns", "x", "", ""},
+		"a test binary":                  {"esp.test", "x", "", ""},
+		"an ignored folder":              {".cache/x.go", "not Go", "", ""},
 		"no README":                      {"README.md", "", "toplevel", "is missing"},
 		"a missing folder":               {"sockets/pins/pins.go", "", "folders", "sockets/pins"},
 		"a sleeping test":                {"tun/x_test.go", `package tun; import "time"; func f() { time.Sleep(1) }`, "sleep", "time.Sleep"},

@@ -57,6 +57,13 @@ func importTable() []may {
 // testDoubles may be imported by tests of any package.
 func testDoubles() []string { return []string{"ike/iketest", "tun/tuntest", "esp/ts"} }
 
+// testRooms says what tests of a room may import besides: those of sockets set up whole hosts.
+func testRooms() map[string][]string {
+	return map[string][]string{
+		"sockets": {"esp/...", "ike/...", "tun/...", "netstack", "latch", "tokens"},
+	}
+}
+
 // outside says who alone may import a foreign package.
 type outside struct {
 	prefix string
@@ -122,5 +129,12 @@ const maxLines = 1000
 func maySleep() map[string]string {
 	return map[string]string{
 		"cmd/internal/interop/...": "waits for other programs",
+	}
+}
+
+// mayVary lists packages with package variables that change, with the reason.
+func mayVary() map[string]string {
+	return map[string]string{
+		"cmd/internal/interop/...": "names of namespaces and guests are the machine's: unique per process",
 	}
 }
