@@ -39,13 +39,39 @@ func Lists() []List {
 
 // Claims are the requirements that this release says it meets. Each has a test that carries its
 // number; a claim is added with the test, and never taken back to make a build pass.
+//
+// Of RFC 5660 there are tests in package latch; whole hosts are held to it in a later release, and
+// claimed then.
 func Claims() []string {
 	return []string{
+		// The PAD of RFC 5386 (ike/pad).
+		"BTNS-3-10", "BTNS-12", "BTNS-14",
+
 		// Before an IKE SA exists (ike/gate, ike/wire, tun).
 		"ADV-A1", "ADV-A3-A18",
-		"ADV-B1-B5", "ADV-B7", "ADV-B11", "ADV-B14-B23",
 		"ADV-H1-H4", "ADV-H6",
-		// Authentication (ike/auth, ike/suite).
-		"ADV-D1", "ADV-D3-D5", "ADV-D10-D12", "ADV-D15", "ADV-D18",
+
+		// IKE_SA_INIT, both roles (ike, ike/suite).
+		"ADV-B1-B26",
+		"ADV-C1-C7", "ADV-C9-C11",
+
+		// Authentication and what stands in protected messages (ike, ike/auth, ike/suite).
+		"ADV-D1-D15", "ADV-D18", "ADV-D20", "ADV-D22-D25",
+
+		// Child SAs (ike).
+		"ADV-E1-E3", "ADV-E6-E9", "ADV-E11-E12",
+
+		// Message IDs, deletes, liveness (ike).
+		"ADV-F1", "ADV-F4", "ADV-F7-F8", "ADV-F10", "ADV-F14", "ADV-F16", "ADV-F18",
+		"ADV-G1-G2",
+
+		// ESP, replay, selectors, policy (esp and below).
+		"ADV-P1-P5", "ADV-P7-P16", "ADV-P18", "ADV-P24", "ADV-P26", "ADV-P40-P43", "ADV-P45",
+
+		// The outer side (tun).
+		"ADV-P23", "ADV-P25", "ADV-P31", "ADV-P36",
+
+		// Pins, tokens (ike/pad, tokens).
+		"ADV-L21-L23", "ADV-L25-L31",
 	}
 }

@@ -4,8 +4,8 @@
 //
 // # Use
 //
-// A test says what it proves in its name (TestLATCH_12_ParametersStay, TestADV_A14_A15_Chains,
-// TestCVE_2018_16151_LaxPadding) or, for a row of a table, in a string that begins with the number
+// A test says what it proves in its name (TestLATCH_12_ParametersStay or TestLATCH12_ParametersStay,
+// TestADV_A14_A15_Chains, TestCVE_2018_16151_LaxPadding) or, for a row of a table, in a string that begins with the number
 // ("ADV-E6 not asked for"). [Scan] collects them from the tree, [Report] compares them with the
 // lists in claims.go. Numbers that no list has are typing errors, and fail.
 //
@@ -109,6 +109,9 @@ func idsOfName(name string) (ids []string) {
 		switch {
 		case p == "ADV" || p == "LATCH" || p == "BTNS":
 			list = p
+		case cutDigits(p, "LATCH") || cutDigits(p, "BTNS"): // LATCH12, BTNS6
+			list = strings.TrimRight(p, "0123456789")
+			ids = append(ids, list+"-"+p[len(list):])
 		case p == "CVE" && i+2 < len(parts) && number(parts[i+1]) && number(parts[i+2]):
 			ids = append(ids, "CVE-"+parts[i+1]+"-"+parts[i+2])
 			i += 2
@@ -119,6 +122,12 @@ func idsOfName(name string) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// cutDigits tells whether s is list and a number.
+func cutDigits(s, list string) bool {
+	n, ok := strings.CutPrefix(s, list)
+	return ok && number(n)
 }
 
 func number(s string) bool {
