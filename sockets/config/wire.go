@@ -4,9 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 
-	"golang.zx2c4.com/wireguard/tun"
-
-	btun "github.com/btns-go/btns/tun"
+	"github.com/btns-go/btns/tun"
 	"github.com/btns-go/btns/tun/outer"
 )
 
@@ -23,19 +21,15 @@ type Wire struct {
 }
 
 // Open makes the wire, or returns nil where the host makes its own UDP sockets.
-func (w Wire) Open() (btun.Wire, error) {
+func (w Wire) Open() (tun.Wire, error) {
 	if w.TUN == "" {
 		return nil, nil
 	}
-	mtu := w.MTU
-	if mtu == 0 {
-		mtu = 1500
-	}
-	dev, err := tun.CreateTUN(w.TUN, mtu)
+	dev, err := outer.Open(w.TUN, w.MTU)
 	if err != nil {
-		return nil, fmt.Errorf("config: TUN device %s: %w", w.TUN, err)
+		return nil, fmt.Errorf("config: %w", err)
 	}
-	wire, err := outer.New(dev, outer.Config{Addrs: w.Addrs, MTU: mtu})
+	wire, err := outer.New(dev, outer.Config{Addrs: w.Addrs, MTU: w.MTU})
 	if err != nil {
 		_ = dev.Close()
 		return nil, fmt.Errorf("config: TUN device %s: %w", w.TUN, err)
