@@ -34,7 +34,7 @@ func (m *Machine) signedOctets(skp suite.Secret, message, nonce, idBody []byte) 
 
 // authSign asks for our AUTH payload; message is our IKE_SA_INIT message, nonce the
 // peer's.
-func (m *Machine) authSign(now time.Time, message, nonce []byte, remote *wire.ID, peer any) {
+func (m *Machine) authSign(message, nonce []byte, remote *wire.ID, peer any) {
 	local, skp := m.cfg.Local, m.hs.keys.SKpi
 	if m.role == Responder {
 		local, skp = m.hs.auth.local, m.hs.keys.SKpr
@@ -117,7 +117,7 @@ func peerCerts(ps []wire.Payload) (certs []wire.Cert, spki []byte) {
 
 // authAnswer takes the IKE_AUTH response.
 func (m *Machine) authAnswer(now time.Time, msg *message) {
-	m.req = m.req.done()
+	m.req = nil
 	auth, ok := wire.Get[*wire.Auth](msg.ps)
 	idr := identification(msg.ps, true)
 	if !ok || idr == nil {
@@ -208,7 +208,7 @@ func (m *Machine) authRequested(now time.Time, msg *message) {
 		if r.Local != nil {
 			a.local = *r.Local
 		}
-		m.authSign(now, hs.msg2, hs.ni, &a.identity.id, r.Peer)
+		m.authSign(hs.msg2, hs.ni, &a.identity.id, r.Peer)
 	})
 }
 

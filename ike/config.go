@@ -34,6 +34,14 @@ func (r Role) String() string {
 // address means that the wire picks it; the machine learns it from the answers.
 type Path struct{ Local, Remote netip.AddrPort }
 
+// unmapped returns the path with IPv4 addresses as such, so that paths compare.
+func (p Path) unmapped() Path {
+	return Path{
+		Local:  netip.AddrPortFrom(p.Local.Addr().Unmap(), p.Local.Port()),
+		Remote: netip.AddrPortFrom(p.Remote.Addr().Unmap(), p.Remote.Port()),
+	}
+}
+
 // String returns "local→remote".
 func (p Path) String() string { return p.Local.String() + "→" + p.Remote.String() }
 

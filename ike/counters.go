@@ -30,9 +30,9 @@ const (
 	DropKE                        // public value refused
 	DropNotify                    // unauthenticated notify, remembered or ignored
 	DropClosed                    // the SA is closed
-
-	dropCount
 )
+
+const dropCount = int(DropClosed) + 1
 
 // String returns a short text.
 func (d Drop) String() string {
@@ -67,7 +67,7 @@ type Counters struct {
 
 // Dropped returns how often datagrams were dropped for this reason.
 func (c *Counters) Dropped(d Drop) uint64 {
-	if d >= dropCount {
+	if int(d) >= dropCount {
 		return 0
 	}
 	return c.drops[d].Load()

@@ -116,7 +116,7 @@ func (m *Machine) sendCreate(now time.Time, t *task) {
 // childAnswer takes a CREATE_CHILD_SA response.
 func (m *Machine) childAnswer(now time.Time, msg *message) {
 	t := m.req.task
-	m.req = m.req.done()
+	m.req = nil
 	if t == nil || t.child == nil || t.child.over {
 		return // given up meanwhile; the whole IKE SA is being deleted
 	}
@@ -270,12 +270,11 @@ func (m *Machine) childRefused(now time.Time, msg *message, t *childTask, n *wir
 		}
 	}
 	why := ""
-	switch n.NType {
-	case wire.NotifyNoProposalChosen:
+	if n.NType == wire.NotifyNoProposalChosen {
 		why = "we offer " + proposalList(t.req.Proposals)
-	case wire.NotifyTSUnacceptable:
+	}
+	if n.NType == wire.NotifyTSUnacceptable {
 		why = "we ask for " + t.req.Pair.String()
-	default:
 	}
 	m.childEnds(t, m.refusal(n.NType, msg.Exchange, true, why, nil))
 	if n.NType == wire.NotifyInvalidSyntax && !t.first {

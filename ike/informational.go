@@ -201,7 +201,7 @@ func (m *Machine) unserve(now time.Time) {
 // informationalAck takes an INFORMATIONAL response: what we wanted is done.
 func (m *Machine) informationalAck(now time.Time, _ *message) {
 	t := m.req.task
-	m.req = m.req.done()
+	m.req = nil
 	if t == nil {
 		return
 	}

@@ -42,11 +42,11 @@ func (m *Machine) Start(now time.Time, child *ChildRequest) {
 	}
 	m.hs.child = t
 	m.state = StateInitKey
-	m.initKey(now, firstGroup(m.cfg.Proposals))
+	m.initKey(firstGroup(m.cfg.Proposals))
 }
 
 // initKey asks for a key of a group and sends the request with it.
-func (m *Machine) initKey(now time.Time, group uint16) {
+func (m *Machine) initKey(group uint16) {
 	ask(m, &WorkKE{ID: m.workID(), Group: group}, func(now time.Time, r *KEResult) {
 		switch {
 		case r.Err == nil && r.Key != nil:
@@ -205,7 +205,7 @@ func (m *Machine) initShared(now time.Time, a *initResponse, r *KEResult) {
 	if !m.path.Local.IsValid() || m.path.Local.Addr().IsUnspecified() {
 		m.path.Local = a.local.Local
 	}
-	m.req = m.req.done()
+	m.req = nil
 	hs.sent, hs.cookie, hs.fakeHash = nil, nil, nil
 	if err := m.derive(a.suite, r.Shared); err != nil {
 		m.fail(now, err)
@@ -216,7 +216,7 @@ func (m *Machine) initShared(now time.Time, a *initResponse, r *KEResult) {
 		m.fail(now, m.mismatch(wire.ExchangeIKESAInit, "childless IKE SA", "CHILDLESS_IKEV2_SUPPORTED (RFC 6023)", "none", nil))
 		return
 	}
-	m.authSign(now, m.hs.msg1, hs.nr, m.cfg.RemoteID, nil)
+	m.authSign(m.hs.msg1, hs.nr, m.cfg.RemoteID, nil)
 }
 
 // derive makes the keys of the SA.
@@ -313,7 +313,7 @@ func (m *Machine) initGroup(now time.Time, n *wire.Notify) Drop {
 	m.debug("peer wants another group", "group", wire.GroupName(group))
 	m.state = StateInitKey
 	m.req.at = time.Time{}
-	m.initKey(now, group)
+	m.initKey(group)
 	return 0
 }
 
@@ -368,7 +368,7 @@ func NewResponder(cfg *Config, path Path, raw []byte, now time.Time) (*Machine, 
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	m := &Machine{cfg: cfg, role: Responder, state: StateInitBusy, path: path, heard: now,
+	m := &Machine{cfg: cfg, role: Responder, state: StateInitBusy, path: path.unmapped(), heard: now,
 		hs: &handshake{}, win: window{next: 1}, life: now.Add(cfg.halfOpen())}
 	msg, err := wire.Parse(raw)
 	var bad *wire.ParseError

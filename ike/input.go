@@ -21,7 +21,7 @@ type message struct {
 }
 
 func (m *Machine) drop(d Drop) {
-	if c := m.cfg.Counters; c != nil && d < dropCount {
+	if c := m.cfg.Counters; c != nil && int(d) < dropCount {
 		c.drops[d].Add(1)
 	}
 }
@@ -30,7 +30,7 @@ func (m *Machine) drop(d Drop) {
 func (m *Machine) Datagram(now time.Time, path Path, b []byte) {
 	m.flags &^= flagVerified
 	defer m.caught(now)
-	if d := m.receive(now, path, b); d != 0 {
+	if d := m.receive(now, path.unmapped(), b); d != 0 {
 		m.drop(d)
 		return
 	}
@@ -229,7 +229,7 @@ func (m *Machine) refuseRequest(now time.Time, e wire.ExchangeType, bad *wire.Pa
 // refuseResponse ends the SA after an authentic response that is malformed: the
 // peer is told by a Delete (RFC 7296, Section 2.21).
 func (m *Machine) refuseResponse(now time.Time, e wire.ExchangeType, bad *wire.ParseError) {
-	m.req = m.req.done()
+	m.req = nil
 	m.abort(now, m.mismatch(e, "response", "a well-formed message", bad.Error(), bad), 0)
 }
 

@@ -112,7 +112,7 @@ func NewInitiator(cfg *Config, path Path, now time.Time) (*Machine, error) {
 	if !path.Remote.IsValid() || path.Remote.Addr().IsUnspecified() || path.Remote.Port() == 0 {
 		return nil, fmt.Errorf("ike: %s: no usable remote address: %v", cfg.Name, path.Remote)
 	}
-	m := &Machine{cfg: cfg, role: Initiator, state: StateIdle, path: path, heard: now, hs: &handshake{}}
+	m := &Machine{cfg: cfg, role: Initiator, state: StateIdle, path: path.unmapped(), heard: now, hs: &handshake{}}
 	var err error
 	if m.spii, err = m.randomSPI(); err != nil {
 		return nil, err

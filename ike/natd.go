@@ -37,14 +37,13 @@ func detectNAT(ps []wire.Payload, spii, spir uint64, path Path) nat {
 		if !ok || len(x.Data) != wire.NATDHashLen {
 			continue
 		}
-		switch x.NType {
-		case wire.NotifyNATDetectionSourceIP:
+		if x.NType == wire.NotifyNATDetectionSourceIP {
 			src = true
 			n.remote = n.remote && !bytes.Equal(x.Data, from)
-		case wire.NotifyNATDetectionDestinationIP:
+		}
+		if x.NType == wire.NotifyNATDetectionDestinationIP {
 			dst = true
 			n.local = n.local && !bytes.Equal(x.Data, to)
-		default:
 		}
 	}
 	if !src || !dst {

@@ -21,9 +21,6 @@ type exchange struct {
 	task  *task // what it is for; nil in IKE_SA_INIT and IKE_AUTH
 }
 
-// done drops the reference to a finished exchange.
-func (*exchange) done() *exchange { return nil }
-
 // wait returns the time between send n and the next, n from 1.
 func (r Retransmit) wait(n int) time.Duration {
 	d, f := r.Initial, r.Factor

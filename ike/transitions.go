@@ -25,8 +25,6 @@ const (
 	StateEstablished              // both ends authenticated
 	StateDeleting                 // this end's Delete is on its way
 	StateLinger                   // done, but the last answer may have to be repeated
-
-	stateCount
 )
 
 // String returns the state's name.

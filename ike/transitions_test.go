@@ -8,6 +8,8 @@ import (
 	"github.com/btns-go/btns/ike/wire"
 )
 
+const stateCount = StateLinger + 1
+
 // everyExchange is every value of the exchange octet.
 func everyExchange() []wire.ExchangeType {
 	var out []wire.ExchangeType
@@ -98,7 +100,7 @@ func TestADV_D6_OnlyAuthLeadsToEstablished(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
-	for d := Drop(1); d < dropCount; d++ {
+	for d := Drop(1); int(d) < dropCount; d++ {
 		if d.String() == "" || d.String() == "invalid" {
 			t.Errorf("drop %d has no name", d)
 		}

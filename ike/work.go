@@ -111,7 +111,7 @@ type WorkDecide struct {
 	Transport bool            // N(USE_TRANSPORT_MODE) was there
 	Proposals []wire.Proposal // ESP, as offered; in IKE_AUTH key exchange transforms are already removed
 	First     bool            // in IKE_AUTH: choose from suite.WithoutKE of ours too
-	Rekey     uint32          // our inbound SPI of the child SA to be replaced; 0 = a new one
+	Rekey     uint32          // our inbound SPI of the child SA to be replaced, not to be narrowed (RFC 7296, Section 2.9.2); 0 = a new one
 	Path      Path
 }
 

@@ -26,6 +26,8 @@ type Host struct {
 	// unless KeepPorts is set, as for a server.
 	Outside   netip.Addr
 	KeepPorts bool
+	// Mapped shows it IPv4 addresses as IPv4-mapped ones, as some sockets do.
+	Mapped bool
 
 	// Config is the template for its machines.
 	Config ike.Config
@@ -199,6 +201,9 @@ func (h *Host) datagram(p ike.Path, b []byte) {
 		}
 	}()
 	s := h.Sim
+	if h.Mapped {
+		p = path(mapped(p.Local), mapped(p.Remote))
+	}
 	v := h.Gate.Classify(s.Now, gate.Path(p), b)
 	switch v.Kind {
 	case gate.Drop:
@@ -229,6 +234,10 @@ func (h *Host) datagram(p ike.Path, b []byte) {
 		e.bytesIn += len(b)
 		e.input(func() {})
 	}
+}
+
+func mapped(a netip.AddrPort) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(a.Addr().As16()), a.Port())
 }
 
 func (h *Host) add(m *ike.Machine) *End {

@@ -151,7 +151,7 @@ func TestHandshakesUnderLoss(t *testing.T) {
 // corruption, connect and disconnect; after quiet both know the same.
 func TestRandomLife(t *testing.T) {
 	ks := someKeys(t)
-	seeds(t, 1200, 20000, func(t *testing.T, seed uint64) error {
+	seeds(t, 700, 20000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, ks)
 		r := rand.New(rand.NewPCG(seed, 2))
 		s.Faults = faults(0.1 + 0.2*r.Float64())
@@ -202,7 +202,7 @@ func act(s *iketest.Sim, h *iketest.Host, e *iketest.End, r *rand.Rand) {
 // The same with a hostile network that also changes, replays and invents messages with
 // the machines' own keys: anything may fail, no invariant may break.
 func TestHostilePeer(t *testing.T) {
-	seeds(t, 1200, 20000, func(t *testing.T, seed uint64) error {
+	seeds(t, 700, 20000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, nil)
 		r := rand.New(rand.NewPCG(seed, 3))
 		s.Faults = faults(0.05)
