@@ -107,8 +107,9 @@ func (t IToken) Attr(a Attribute) (any, error) {
 		return t.PublicKey(), nil
 	case AttrChannelBinding:
 		return a.wrap(nil, ErrUnsupported)
+	default: // a pToken's
+		return a.wrap(nil, ErrUnknownAttr)
 	}
-	return a.wrap(nil, ErrUnknownAttr)
 }
 
 // Attr returns the attribute with the type that its constant names: ipsec_get_token_attr. The

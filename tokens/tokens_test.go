@@ -290,8 +290,10 @@ func TestADV_L30_BoundIsASnapshot(t *testing.T) {
 
 func TestADV_L29_UseAfterClose(t *testing.T) {
 	p, q := NewFixed(sample(t)), NewFixed(sample(t))
-	if p.Close() != nil || p.Close() != nil {
-		t.Error("close")
+	for range 2 {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	var null *PToken
 	for _, x := range []*PToken{p, p.Clone(), null} {

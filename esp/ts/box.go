@@ -116,14 +116,14 @@ func boxesCover(as, bs []box) bool {
 	return true
 }
 
-// selectors appends b as selectors. A protocol interval that is neither one protocol nor all of
+// selectors appends a as selectors. A protocol interval that is neither one protocol nor all of
 // them cannot be said in a selector and is left out.
-func (b box) selectors(out Set) Set {
-	s := Selector{First: b.first, Last: b.last}
+func (a box) selectors(out Set) Set {
+	s := Selector{First: a.first, Last: a.last}
 	switch {
-	case b.plo == 0 && b.phi == 255:
-	case b.plo == b.phi && b.plo != 0:
-		s.Proto = uint8(b.plo)
+	case a.plo == 0 && a.phi == 255:
+	case a.plo == a.phi && a.plo != 0:
+		s.Proto = uint8(a.plo)
 	default:
 		return out
 	}
@@ -132,22 +132,22 @@ func (b box) selectors(out Set) Set {
 		out = append(out, s)
 	}
 	switch {
-	case b.lo == opaquePoint:
+	case a.lo == opaquePoint:
 		s.Ports = OpaquePorts()
 		return append(out, s)
-	case b.lo == 0 && b.hi == opaquePoint:
+	case a.lo == 0 && a.hi == opaquePoint:
 		add(0, 65535)
 		return out
-	case b.hi == opaquePoint:
+	case a.hi == opaquePoint:
 		s.Ports = OpaquePorts()
 		out = append(out, s)
-		b.hi = 65535
+		a.hi = 65535
 	}
-	if b.lo == 0 && b.hi == 65535 { // all ports but OPAQUE: one range would be ANY
+	if a.lo == 0 && a.hi == 65535 { // all ports but OPAQUE: one range would be ANY
 		add(0, 32767)
-		b.lo = 32768
+		a.lo = 32768
 	}
-	add(b.lo, b.hi)
+	add(a.lo, a.hi)
 	return out
 }
 

@@ -230,7 +230,7 @@ func TestFlow(t *testing.T) {
 	if f.Reverse().Reverse() != f || f.Reverse() == f || f.Reverse().Src() != f.Dst() || f.Reverse().SrcPort() != 80 {
 		t.Error("reverse")
 	}
-	if f.Hash(1) == f.Hash(2) || f.Hash(1) == f.Reverse().Hash(1) || f.Hash(1) != f.Hash(1) {
+	if f.Hash(1) == f.Hash(2) || f.Hash(1) == f.Reverse().Hash(1) || f.Hash(1) != f.Reverse().Reverse().Hash(1) {
 		t.Error("hash")
 	}
 	if got := f.String(); got != "tcp 10.0.0.1:1000 > 10.0.0.2:80" {

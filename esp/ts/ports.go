@@ -76,12 +76,6 @@ func (p Ports) intersect(o Ports) (Ports, bool) {
 	return r, r.First <= r.Last && p.valid() && o.valid()
 }
 
-// covers reports whether every port of o is in p.
-func (p Ports) covers(o Ports) bool {
-	r, ok := p.intersect(o)
-	return ok && r == o
-}
-
 // String returns "any", "opaque", "80" or "5000-5010".
 func (p Ports) String() string {
 	switch {
