@@ -174,7 +174,7 @@ func TestADV_P42_LookupEqualsLinearScan(t *testing.T) {
 	if testing.Short() {
 		return
 	}
-	compare(10000, 40000)
+	compare(10000, 20000)
 }
 
 // bigDB has one policy per peer address, as a gateway has, some wide ones at the end and a block

@@ -113,7 +113,7 @@ func rounds(t *testing.T, n int) int {
 func TestModelSelector(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	points := worldPoints()
-	for range rounds(t, 20000) {
+	for range rounds(t, 8000) {
 		a, b := randSelector(r), randSelector(r)
 		x, ok := a.Intersect(b)
 		some, inside := false, true
@@ -140,7 +140,7 @@ func TestModelSelector(t *testing.T) {
 func TestModelSet(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	points := worldPoints()
-	for range rounds(t, 6000) {
+	for range rounds(t, 2500) {
 		a, b := randSet(r, 5), randSet(r, 5)
 		cut, norm, minus, addrs := a.Intersect(b), a.Normalize(), a.Subtract(b), a.SubtractAddrs(b)
 		covers, overlaps := true, false
@@ -242,7 +242,7 @@ func slowMatch(from, to Set, f Flow) bool {
 func TestModelPair(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	flows := worldFlows()
-	for range rounds(t, 500) {
+	for range rounds(t, 250) {
 		p := Pair{randSet(r, 3), randSet(r, 3)}
 		q := Pair{randSet(r, 3), randSet(r, 3)}
 		if r.IntN(2) == 0 { // make them related more often
