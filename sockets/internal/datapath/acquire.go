@@ -139,7 +139,10 @@ func (p *Path) await(o *outgoing, s *Socket, dec decision, e uint64, dem *demand
 	}
 
 	now := p.now()
-	verdict, err := p.backoff.Start(now, key)
+	verdict, err := hold.Pending, error(nil)
+	if !p.arriving(o.flow, dec.policy, dem) {
+		verdict, err = p.backoff.Start(now, key)
+	}
 	switch verdict {
 	case hold.Full:
 		return DropPending, false
@@ -182,6 +185,14 @@ func (p *Path) await(o *outgoing, s *Socket, dec decision, e uint64, dem *demand
 		p.wake(p.held.TakeMatch(func(f ts.Flow, h heldPacket) bool { return f == o.flow && h.pkt == pkt }), o.hook)
 	}
 	return DropUnset, true
+}
+
+// arriving reports whether a child for the packet receives already and is about to send: its first packet came, FirstInbound
+// was called, and InstallOutbound is the answer (RFC 7296, Section 2.8). A request would make a second one.
+func (p *Path) arriving(f ts.Flow, pol *spd.Policy, dem *demand) bool {
+	return p.index.best(f, func(c *Child) bool {
+		return c.out.Load() == nil && c.heardAny.Load() && agrees(pol, c) && dem.suits(f, c)
+	}) != nil
 }
 
 func (p *Path) pendingFor() time.Duration {

@@ -182,7 +182,7 @@ type Stats struct {
 type DropCounts [numDrops]uint64
 
 // Total is the sum over all reasons.
-func (d *DropCounts) Total() (n uint64) {
+func (d DropCounts) Total() (n uint64) {
 	for _, c := range d {
 		n += c
 	}
@@ -190,7 +190,7 @@ func (d *DropCounts) Total() (n uint64) {
 }
 
 // Map returns the counts above zero by name.
-func (d *DropCounts) Map() map[string]uint64 {
+func (d DropCounts) Map() map[string]uint64 {
 	m := make(map[string]uint64)
 	for i, c := range d {
 		if c != 0 {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -104,6 +105,8 @@ type host struct {
 	moved    chan tun.Path
 	ike      chan tun.Packet
 	alerts   chan latch.Alerts
+
+	onDeliver atomic.Pointer[func(tag *netstack.Tag, parts ...[]byte)]
 }
 
 // world is a network in memory whose datagrams are recorded.
@@ -165,23 +168,23 @@ func (w *world) host(t testing.TB, i int, opt hostOpt) *host {
 	h.latches = latch.New(latch.Config{Conflicting: func(f ts.Flow, p *latch.Params) bool { return h.path.Conflicting(f, p) }})
 	cfg := Config{
 		Wire: h.wire, Policy: db, Latches: h.latches,
-		Deliver:      func(tag *netstack.Tag, parts ...[]byte) { h.st.Deliver(tag, parts...) },
+		Deliver: func(tag *netstack.Tag, parts ...[]byte) {
+			if f := h.onDeliver.Load(); f != nil {
+				(*f)(tag, parts...)
+			}
+			h.st.Deliver(tag, parts...)
+		},
 		Exists:       func(f ts.Flow) bool { return h.st.Exists(f) },
 		Unreachable:  func(p *netstack.Packet, cause error) { h.st.Unreachable(p, cause) },
-		Acquire:      func(a Acquire) { h.acquires <- a },
-		FirstInbound: func(c *Child) { h.first <- c },
-		Moved: func(_ *Child, to tun.Path) {
-			select {
-			case h.moved <- to:
-			default:
-			}
-		},
+		Acquire:      func(a Acquire) { offer(h.acquires, a) },
+		FirstInbound: func(c *Child) { offer(h.first, c) },
+		Moved:        func(_ *Child, to tun.Path) { offer(h.moved, to) },
 		IKE: func(pkts []tun.Packet) {
 			for _, k := range pkts {
-				h.ike <- k
+				offer(h.ike, k)
 			}
 		},
-		Alerts: func(as latch.Alerts) { h.alerts <- as },
+		Alerts: func(as latch.Alerts) { offer(h.alerts, as) },
 	}
 	if opt.cfg != nil {
 		opt.cfg(&cfg)
@@ -350,6 +353,7 @@ func (h *host) listen(addr netip.Addr, port uint16, want latch.Want, bypass bool
 }
 
 func (l *listener) accept() (*netstack.TCPConn, *Socket, error) {
+	_ = l.l.SetDeadline(time.Now().Add(10 * time.Second))
 	c, err := l.l.AcceptTCP()
 	if err != nil {
 		return nil, nil, err
@@ -456,6 +460,14 @@ func (w *world) noCleartext(t *testing.T, hosts ...*host) {
 		if hits := w.rec.Search(b); hits != 0 {
 			t.Errorf("%q is in %d datagrams in clear", b, hits)
 		}
+	}
+}
+
+// offer is how a callback hands something over: without blocking.
+func offer[T any](ch chan T, v T) {
+	select {
+	case ch <- v:
+	default:
 	}
 }
 

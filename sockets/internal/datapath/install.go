@@ -158,10 +158,11 @@ func (p *Path) children(f func(*Child) bool) {
 	p.sad.Range(func(_ uint32, c *Child) bool { return f(c) })
 }
 
-// conflicting: see Path.Conflicting.
+// conflicting: see Path.Conflicting. Another suite alone is no conflict: a narrow SA beside a wide one is what RFC 5660,
+// Section 2.1 wants for a flow that names its suite, and Permits keeps the flow off the wide one.
 func (p *Path) conflicting(f ts.Flow, params *latch.Params) bool {
 	return p.index.best(f, func(c *Child) bool {
-		return !c.gone.Load() && !latch.Congruent(params, c.Params, c.suites)
+		return !c.gone.Load() && !latch.Congruent(params, c.Params, []string{c.Params.Suite})
 	}) != nil
 }
 

@@ -145,7 +145,8 @@ func (p *Path) InstallOutbound(c *Child, spi uint32, key esp.Key) error {
 // address, for want of an identity.
 func (p *Path) InstallManual(pol *spd.Policy) (*Child, error) { return p.installManual(pol) }
 
-// Conflicting reports whether a child covers the flow that is not congruent with params. It is for latch.Config.Conflicting.
+// Conflicting reports whether a child covers the flow that is of another peer, local identity, mode or kind of protection
+// than params. It is for latch.Config.Conflicting.
 func (p *Path) Conflicting(flow ts.Flow, params *latch.Params) bool {
 	return p.conflicting(flow, params)
 }
