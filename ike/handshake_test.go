@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -28,10 +27,15 @@ func hosts(t testing.TB, seed uint64) (s *iketest.Sim, a, b *iketest.Host) {
 	a = s.AddHost("moon", "192.0.2.1:500")
 	b = s.AddHost("sun", "192.0.2.2:500")
 	// With full logging: refusals have crashed others in their log lines (CVE-2022-23094).
-	log := slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(formatted{}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	a.Config.Log, b.Config.Log = log, log
 	return s, a, b
 }
+
+// formatted takes log lines that have been formatted; a discarding handler would not.
+type formatted struct{}
+
+func (formatted) Write(b []byte) (int, error) { return len(b), nil }
 
 // clean fails the test if an invariant was broken.
 func clean(t testing.TB, s *iketest.Sim) {

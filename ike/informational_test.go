@@ -18,7 +18,7 @@ func TestDeleteChild(t *testing.T) {
 		s, a, b := hosts(t, 1)
 		e, o := up(t, s, a, b)
 		if byResponder {
-			a, b, e, o = b, a, o, e
+			a, e, o = b, o, e
 		}
 		c := a.Child()
 		e.Do(func(m *ike.Machine) { m.DeleteChild(s.Now, c.InSPI) })

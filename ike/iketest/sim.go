@@ -51,7 +51,6 @@ type Sim struct {
 	seq    int
 	hosts  []*Host
 	ivs    map[ivKey][]byte
-	inStep bool
 }
 
 // New returns a simulation that is the same for the same seed.
