@@ -168,10 +168,14 @@ func TestADV_P42_LookupEqualsLinearScan(t *testing.T) {
 			}
 		}
 	}
-	for range 200 {
+	small := 200
+	if raceEnabled { // one goroutine: nothing to race
+		small = 20
+	}
+	for range small {
 		compare(1+r.IntN(60), 100)
 	}
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		return
 	}
 	compare(10000, 20000)
@@ -467,7 +471,11 @@ func TestSelect(t *testing.T) {
 
 func TestSelectEqualsLinearScan(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
-	for range 60 {
+	n := 60
+	if raceEnabled {
+		n = 6
+	}
+	for range n {
 		ps := randPolicies(r, 80)
 		db := mustNew(t, ps...)
 		for _, q := range randPolicies(r, 20) {
