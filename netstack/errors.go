@@ -80,7 +80,7 @@ var errCancelled = errors.New("cancelled")
 
 // opErr dresses an error as package net does; io.EOF stays bare.
 func opErr(op, network string, local, remote net.Addr, err error) error {
-	if err == nil || err == io.EOF { //nolint:errorlint // exactly io.EOF, as package net
+	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
 	return &net.OpError{Op: op, Net: network, Source: local, Addr: remote, Err: err}
@@ -93,7 +93,7 @@ func (timeoutError) Error() string   { return "i/o timeout" }
 func (timeoutError) Timeout() bool   { return true }
 func (timeoutError) Temporary() bool { return true }
 func (timeoutError) Is(target error) bool {
-	return target == context.DeadlineExceeded || target == os.ErrDeadlineExceeded //nolint:errorlint // Is compares sentinels
+	return target == context.DeadlineExceeded || target == os.ErrDeadlineExceeded
 }
 
 // ctxErr is the error of an operation that its context ended: the context's cause, or a time-out.

@@ -57,8 +57,12 @@ func (s *Stack) screenICMP(f ts.Flow, tag *Tag, msg []byte) Drop {
 		return DropICMPQuote
 	}
 	in := Inbound{Flow: about.Reverse(), Packet: tag, Proto: about.Proto(), ICMPError: true}
-	if _, o := s.find(about); o != nil {
+	if ep, o := s.find(about); o != nil {
 		in.Socket = o.tag.Load()
+	} else if ep != nil { // not accepted yet
+		if l := s.listenerFor(netip.AddrPortFrom(about.Src(), about.SrcPort())); l != nil {
+			in.Socket = l.owner.tag.Load()
+		}
 	}
 	if !s.callAdmit(in) {
 		return DropAdmit

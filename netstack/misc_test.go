@@ -18,7 +18,7 @@ import (
 
 func TestConfig(t *testing.T) {
 	for _, c := range []Config{
-		{MTU: 100}, {MTU: 1279}, {MTU: 70000}, {MTU: -1}, {ReceiveBuffer: 1000}, {SendBuffer: -1}, {SendBuffer: 2 << 30},
+		{MTU: 100}, {MTU: 1279}, {MTU: 70000}, {MTU: -1}, {ReceiveBuffer: 1000}, {SendBuffer: -1}, {SendBuffer: 1<<30 + 1},
 		{UDPReceiveBuffer: -1}, {TimeWait: -1},
 		{Addrs: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}, {Addrs: []netip.Prefix{netip.MustParsePrefix("224.0.0.1/32")}},
 		{Addrs: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}}, {Addrs: []netip.Prefix{netip.MustParsePrefix("::1/128")}},

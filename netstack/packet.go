@@ -236,7 +236,8 @@ func (p *Packet) Hold() *Packet {
 	return h
 }
 
-// Release gives a held packet back. It must not be used afterwards. On a packet that is only lent it does nothing.
+// Release gives a held packet back; it must not be used afterwards. It may be called from a hook, so that a newer packet can
+// replace an older one there. On a packet that is only lent it does nothing.
 func (p *Packet) Release() {
 	if p.pkt == nil || !p.held {
 		return

@@ -177,7 +177,11 @@ func TestPullBack(t *testing.T) {
 				}{{0x10, nil, true}, {0x11, nil, false}, {0x14, nil, false}, {0x12, nil, false}, {0x10, []byte("x"), false}} {
 					seq := edge + uint32(d)
 					pkt := tcpBuffer(tcpPacket(src, dst, seq, 9, tc.flags, tc.payload))
+					c.unjudged.Store(false)
 					c.pullBack(pkt)
+					if c.unjudged.Load() != (len(tc.payload) > 0) {
+						t.Error("unjudged data")
+					}
 					want := seq
 					if tc.may && d > 0 && d < 256 {
 						want = edge

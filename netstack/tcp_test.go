@@ -53,7 +53,7 @@ func TestTransfer(t *testing.T) {
 		v6   bool
 		size int
 		loss float64
-	}{{"v4", false, 16 << 20, 0}, {"v6", true, 16 << 20, 0}, {"v4 loss", false, 2 << 20, 0.01}, {"v6 loss", true, 2 << 20, 0.01}} {
+	}{{"v4", false, 8 << 20, 0}, {"v6", true, 8 << 20, 0}, {"v4 loss", false, 1 << 20, 0.01}, {"v6 loss", true, 1 << 20, 0.01}} {
 		t.Run(tc.name, func(t *testing.T) {
 			a, b := newPair(t)
 			client, server := connect(t, a, b, tc.v6)
@@ -239,6 +239,43 @@ func TestHoldFirstSYN(t *testing.T) {
 		c, s := connect(t, a, b, v6)
 		_, _ = c.Close(), s.Close()
 	}
+}
+
+// TestReplaceHeld: a hook keeps the newest packet only and releases the one before, from within.
+func TestReplaceHeld(t *testing.T) {
+	a, b := newPair(t)
+	var mu sync.Mutex
+	var held *Packet
+	n := 0
+	a.setOutput(func(_ *Tag, p *Packet) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if held != nil {
+			held.Release()
+		}
+		held = p.Hold()
+		n++
+		return false
+	})
+	u := must[*UDPConn](t)(a.DialUDP(nil, netip.AddrPort{}, netip.AddrPortFrom(b4, 9)))
+	for range 1000 { // far above the send buffer if they were all kept
+		if _, err := u.Write(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ln := must[*TCPListener](t)(b.ListenTCP(nil, netip.AddrPortFrom(b4, 80), 0))
+	time.AfterFunc(1100*time.Millisecond, func() { // the SYN has been sent twice by then
+		a.setOutput(nil)
+		mu.Lock()
+		defer mu.Unlock()
+		if n != 1002 {
+			t.Errorf("%d packets seen", n)
+		}
+		a.send(held)
+		held.Release()
+	})
+	c := must[*TCPConn](t)(a.DialTCP(t.Context(), nil, netip.AddrPort{}, ln.addr))
+	_, _, _ = u.Close(), c.Close(), ln.Close()
 }
 
 func TestListenErrors(t *testing.T) {

@@ -31,6 +31,7 @@ type TCPConn struct {
 	gone    atomic.Bool
 
 	advertised atomic.Uint64         // acknowledgement number and window field last sent; see window.go
+	unjudged   atomic.Bool           // data came after that was sent
 	fatal      atomic.Pointer[error] // gVisor reports a connection's end once; both directions must know
 
 	rd, wr side

@@ -14,7 +14,8 @@ import (
 // application waits for its own writes before it reads on, as an echo server does, nothing ever moves again.
 //
 // Linux takes it from both sides (it rounds up, and when sending allows for the scale). Here the wrapper moves the sequence
-// number of such an acknowledgement, which carries nothing but its ACK field, back to the edge.
+// number of such an acknowledgement, which carries nothing but its ACK field, back to the edge; but not while data wait to
+// be judged, which may well move the edge.
 
 // windowScale is the scale gVisor offers for a receive buffer that grows to most bytes.
 func windowScale(most int) uint8 { return uint8(tcp.FindWndScale(seqnum.Size(most))) }
@@ -23,18 +24,21 @@ func windowScale(most int) uint8 { return uint8(tcp.FindWndScale(seqnum.Size(mos
 func (c *TCPConn) advertise(pkt *stack.PacketBuffer) {
 	h := header.TCP(pkt.TransportHeader().Slice())
 	if len(h) >= header.TCPMinimumSize && h.Flags()&header.TCPFlagAck != 0 {
+		c.unjudged.Store(false)
 		c.advertised.Store(uint64(h.AckNumber())<<16 | uint64(h.WindowSize()))
 	}
 }
 
-// pullBack makes an acknowledgement acceptable that is right behind the edge of the advertised window.
+// pullBack sees every segment for c on its way to TCP, and makes an acknowledgement acceptable that is right behind the edge
+// of the advertised window.
 func (c *TCPConn) pullBack(pkt *stack.PacketBuffer) {
 	h := header.TCP(pkt.TransportHeader().Slice())
-	if len(h) < header.TCPMinimumSize || h.Flags() != header.TCPFlagAck || pkt.Data().Size() != 0 {
+	if pkt.Data().Size() != 0 {
+		c.unjudged.Store(true)
 		return
 	}
 	adv := c.advertised.Load()
-	if adv == 0 {
+	if len(h) < header.TCPMinimumSize || h.Flags() != header.TCPFlagAck || adv == 0 || c.unjudged.Load() {
 		return
 	}
 	edge := uint32(adv>>16) + uint32(adv&0xffff)<<c.s.scale
