@@ -375,10 +375,10 @@ func (c *compiler) remote(in *Connection, out *engine.Conn) error {
 			return fmt.Errorf("psk needs a secret")
 		}
 		e.Kind, e.Method = pad.KindAuthenticated, pad.MethodPSK
+		e.PSKs = []pad.PSK{{Secret: out.PSK}}
 		if len(e.IDs) == 0 {
 			e.IDs = []pad.ID{pad.AnyID()}
 		}
-		e.PSKs = []pad.PSK{{Secret: pad.Secret("held by the connection")}}
 	case AuthPubKey:
 		e.Kind, e.Method = pad.KindAuthenticated, pad.MethodPublicKey
 		for _, k := range r.PublicKeys {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/subtle"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -41,6 +42,12 @@ func ParsePSK(s string) (PSK, error) {
 	}
 	return PSK{b}, nil
 }
+
+// Clone returns a PSK with octets of its own, which Zero of the other leaves alone.
+func (p PSK) Clone() PSK { return NewPSK(p.secret) }
+
+// Equal compares in constant time.
+func (p PSK) Equal(q PSK) bool { return subtle.ConstantTimeCompare(p.secret, q.secret) == 1 }
 
 // Empty tells whether there is no key.
 func (p PSK) Empty() bool { return len(p.secret) == 0 }

@@ -86,7 +86,7 @@ func (e *Entry) clone() *Entry {
 	}
 	c.PSKs = make([]PSK, len(e.PSKs))
 	for i, p := range e.PSKs {
-		c.PSKs[i] = PSK{slices.Clone(p.IDs), bytes.Clone(p.Secret)}
+		c.PSKs[i] = PSK{slices.Clone(p.IDs), p.Secret.Clone()}
 	}
 	c.Allow.Selectors = slices.Clone(e.Allow.Selectors)
 	if c.Kind.BTNS() && c.Method == MethodInvalid {
@@ -123,8 +123,8 @@ func (e *Entry) validate() error {
 		}
 	}
 	for _, p := range e.PSKs {
-		if len(p.Secret) == 0 || len(p.Secret) > MaxSecret {
-			return fmt.Errorf("has a secret of %d bytes", len(p.Secret))
+		if p.Secret.Empty() {
+			return fmt.Errorf("has an empty secret")
 		}
 	}
 	switch e.Kind {

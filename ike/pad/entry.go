@@ -3,10 +3,10 @@ package pad
 import (
 	"bytes"
 	"fmt"
-	"log/slog"
 	"net/netip"
 
 	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike/auth"
 )
 
 // Kind says how an entry is found. The zero value is invalid.
@@ -64,33 +64,10 @@ func (m Method) String() string {
 	return fmt.Sprintf("method(%d)", uint8(m))
 }
 
-// Secret is a pre-shared secret that does not print itself.
-type Secret []byte
-
-const redacted = "[redacted]"
-
-// String hides the secret.
-func (Secret) String() string { return redacted }
-
-// GoString hides the secret from %#v.
-func (Secret) GoString() string { return redacted }
-
-// Format hides the secret from every verb of package fmt.
-func (Secret) Format(s fmt.State, _ rune) { _, _ = s.Write([]byte(redacted)) }
-
-// LogValue hides the secret from log/slog.
-func (Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText hides the secret from JSON and YAML.
-func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
-
-// Zero erases the secret.
-func (s Secret) Zero() { clear(s) }
-
 // PSK is a secret and the identities that share it; without any it is everybody's.
 type PSK struct {
 	IDs    []ID
-	Secret Secret
+	Secret auth.PSK
 }
 
 // Allow says which inner addresses a peer may own. Nothing is allowed by default; the rules add
@@ -141,8 +118,8 @@ func (e *Entry) HasKey(spki []byte) bool {
 
 // PSK returns the secret that local and remote share by this entry: the one whose identities
 // name both, or else one of them, or else one that names nobody; the first of equals.
-func (e *Entry) PSK(local, remote ID) (Secret, bool) {
-	best, found := -1, Secret(nil)
+func (e *Entry) PSK(local, remote ID) (auth.PSK, bool) {
+	best, found := -1, auth.PSK{}
 	for i := range e.PSKs {
 		p := &e.PSKs[i]
 		score := 0

@@ -11,8 +11,6 @@ const (
 	MaxIDLen = 1024
 	// MaxSPKI bounds a public key: RSA with 16,384 bits has some 2,100 octets.
 	MaxSPKI = 4096
-	// MaxSecret bounds a pre-shared secret.
-	MaxSecret = 4096
 	// maxShown bounds an identity in a message.
 	maxShown = 128
 )

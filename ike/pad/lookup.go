@@ -2,6 +2,8 @@ package pad
 
 import (
 	"fmt"
+
+	"github.com/btns-go/btns/ike/auth"
 )
 
 // Verdict is what a lookup found. The zero value refuses.
@@ -172,15 +174,15 @@ func (db *DB) LookupDialled(dialled *Entry, id ID, method Method, spki []byte) (
 
 // LookupPSK is Lookup for a peer that authenticates by a secret, with the secret it shares with
 // the local identity.
-func (db *DB) LookupPSK(local, remote ID) (Secret, *Entry, Outcome) {
+func (db *DB) LookupPSK(local, remote ID) (auth.PSK, *Entry, Outcome) {
 	e, o := db.Lookup(remote, MethodPSK, nil)
 	if e == nil {
-		return nil, nil, o
+		return auth.PSK{}, nil, o
 	}
 	secret, ok := e.PSK(local, remote)
 	if !ok {
 		o.Verdict = NoSecret
-		return nil, nil, o
+		return auth.PSK{}, nil, o
 	}
 	return secret, e, o
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike/auth"
 	"github.com/btns-go/btns/ike/wire"
 )
 
@@ -52,7 +53,7 @@ var (
 func pskEntry(t testing.TB, name, id, net string) Entry {
 	t.Helper()
 	return Entry{Name: name, Kind: KindAuthenticated, Method: MethodPSK, IDs: ids(t, id),
-		PSKs: []PSK{{Secret: Secret("secret of " + name)}}, Allow: Allow{Selectors: sel(t, net)}, Conn: name}
+		PSKs: []PSK{{Secret: auth.NewPSK([]byte("secret of " + name))}}, Allow: Allow{Selectors: sel(t, net)}, Conn: name}
 }
 
 func keyEntry(t testing.TB, name, id, net string, key []byte) Entry {
@@ -352,11 +353,11 @@ func TestPSK(t *testing.T) {
 	e := pskEntry(t, "vpn", "*.example", "10.0.0.0/8")
 	me, a, b, c := mustID(t, "me.example"), mustID(t, "a.example"), mustID(t, "b.example"), mustID(t, "c.example")
 	e.PSKs = []PSK{
-		{Secret: Secret("everybody")},
-		{IDs: ids(t, "a.example"), Secret: Secret("a")},
-		{IDs: ids(t, "a.example", "me.example"), Secret: Secret("a and me")},
-		{IDs: ids(t, "b.example"), Secret: Secret("b")},
-		{IDs: ids(t, "b.example"), Secret: Secret("b again")},
+		{Secret: auth.NewPSK([]byte("everybody"))},
+		{IDs: ids(t, "a.example"), Secret: auth.NewPSK([]byte("a"))},
+		{IDs: ids(t, "a.example", "me.example"), Secret: auth.NewPSK([]byte("a and me"))},
+		{IDs: ids(t, "b.example"), Secret: auth.NewPSK([]byte("b"))},
+		{IDs: ids(t, "b.example"), Secret: auth.NewPSK([]byte("b again"))},
 	}
 	db := mustDB(t, e)
 	for _, tc := range []struct {
@@ -364,13 +365,13 @@ func TestPSK(t *testing.T) {
 		want          string
 	}{{me, a, "a and me"}, {c, a, "a"}, {c, b, "b"}, {c, mustID(t, "d.example"), "everybody"}} {
 		secret, found, o := db.LookupPSK(tc.local, tc.remote)
-		if found == nil || string(secret) != tc.want {
-			t.Errorf("%v and %v: %q, %v", tc.local, tc.remote, string(secret), &o)
+		if found == nil || !secret.Equal(auth.NewPSK([]byte(tc.want))) {
+			t.Errorf("%v and %v: not %q, %v", tc.local, tc.remote, tc.want, &o)
 		}
 	}
 	e.PSKs = e.PSKs[1:2]
 	db = mustDB(t, e)
-	if secret, found, o := db.LookupPSK(me, b); found != nil || secret != nil || o.Verdict != NoSecret || !strings.Contains(o.String(), "no secret") {
+	if secret, found, o := db.LookupPSK(me, b); found != nil || !secret.Empty() || o.Verdict != NoSecret || !strings.Contains(o.String(), "no secret") {
 		t.Error(&o)
 	}
 	if _, found, o := db.LookupPSK(me, mustID(t, "x.invalid")); found != nil || o.Verdict != NoMatch {
@@ -380,7 +381,7 @@ func TestPSK(t *testing.T) {
 
 func TestSecretsRedactThemselves(t *testing.T) {
 	e := pskEntry(t, "x", "x.example", "10.0.0.1")
-	e.PSKs[0].Secret = Secret("hunter2 hunter2")
+	e.PSKs[0].Secret = auth.NewPSK([]byte("hunter2 hunter2"))
 	var logged strings.Builder
 	slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "secret", e.PSKs[0].Secret, "entry", &e)
 	js, err := json.Marshal(e)
@@ -395,7 +396,7 @@ func TestSecretsRedactThemselves(t *testing.T) {
 	}
 	db := mustDB(t, e)
 	s.Zero()
-	if secret, _, _ := db.LookupPSK(mustID(t, "me"), mustID(t, "x.example")); string(secret) != "hunter2 hunter2" {
+	if secret, _, _ := db.LookupPSK(mustID(t, "me"), mustID(t, "x.example")); !secret.Equal(auth.NewPSK([]byte("hunter2 hunter2"))) {
 		t.Error("the database shares memory with what it was made from")
 	}
 }
@@ -409,13 +410,13 @@ func TestNewRefuses(t *testing.T) {
 		"has no kind":                edit(func(e *Entry) { e.Kind = 0 }),
 		"has no identities":          edit(func(e *Entry) { e.IDs = nil }),
 		"method pubkey with 0 keys":  edit(func(e *Entry) { e.Keys = nil }),
-		"and 1 secrets":              edit(func(e *Entry) { e.PSKs = []PSK{{Secret: Secret("x")}} }),
+		"and 1 secrets":              edit(func(e *Entry) { e.PSKs = []PSK{{Secret: auth.NewPSK([]byte("x"))}} }),
 		"cannot have method btns":    edit(func(e *Entry) { e.Method = MethodBTNS }),
 		"cannot have method invalid": edit(func(e *Entry) { e.Method = 0 }),
 		"method psk with 0 secrets":  edit(func(e *Entry) { e.Method, e.Keys = MethodPSK, nil }),
-		"secret of 0 bytes":          edit(func(e *Entry) { e.Method, e.Keys, e.PSKs = MethodPSK, nil, []PSK{{}} }),
+		"empty secret":          edit(func(e *Entry) { e.Method, e.Keys, e.PSKs = MethodPSK, nil, []PSK{{}} }),
 		"no key to derive": edit(func(e *Entry) {
-			e.Method, e.Keys, e.PSKs, e.Allow.KeyDerived = MethodPSK, nil, []PSK{{Secret: Secret("x")}}, true
+			e.Method, e.Keys, e.PSKs, e.Allow.KeyDerived = MethodPSK, nil, []PSK{{Secret: auth.NewPSK([]byte("x"))}}, true
 		}),
 		"says no address":              edit(func(e *Entry) { e.Allow = Allow{} }),
 		"a key of 0 bytes":             edit(func(e *Entry) { e.Keys = [][]byte{{}} }),
@@ -599,7 +600,7 @@ func BenchmarkLookup100000(b *testing.B) {
 	var es []Entry
 	for i := range 100000 {
 		es = append(es, Entry{Name: fmt.Sprint(i), Kind: KindAuthenticated, Method: MethodPSK, IDs: []ID{{wire.IDFQDN, fmt.Sprintf("h%d.example", i)}},
-			PSKs: []PSK{{Secret: Secret("x")}}, Allow: Allow{Outer: true}})
+			PSKs: []PSK{{Secret: auth.NewPSK([]byte("x"))}}, Allow: Allow{Outer: true}})
 	}
 	db := mustDB(b, es...)
 	id := mustID(b, "h77777.example")

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/btns-go/btns/esp"
 	"github.com/btns-go/btns/esp/spd"
 	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/pad"
 	"github.com/btns-go/btns/sockets"
 )
 
@@ -194,21 +194,24 @@ func TestKeyFiles(t *testing.T) {
 }
 
 func TestSecretForMostSpecific(t *testing.T) {
-	d := &decoder{}
-	for _, s := range []struct {
-		ids    []string
-		secret string
-	}{{nil, "all"}, {[]string{"a"}, "a"}, {[]string{"a", "b"}, "ab"}, {[]string{"c"}, "c"}} {
-		psk := auth.NewPSK([]byte(s.secret))
-		d.secrets = append(d.secrets, secret{s.ids, psk})
+	d := &decoder{r: newReader("f.yaml")}
+	for _, ids := range [][]string{nil, {"a"}, {"a", "b"}, {"c"}} {
+		p := pad.PSK{Secret: auth.NewPSK([]byte(strings.Join(ids, "+") + "!"))}
+		for _, w := range ids {
+			id, err := pad.ParseID(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.IDs = append(p.IDs, id)
+		}
+		d.secrets = append(d.secrets, p)
 	}
-	for _, tt := range []struct {
-		local, remote string
-		want          int
-	}{{"a", "b", 2}, {"a", "x", 1}, {"x", "y", 0}, {"x", "c", 3}, {"b", "x", 2}} {
+	for _, tt := range []struct{ local, remote, want string }{
+		{"a", "b", "a+b!"}, {"a", "x", "a!"}, {"x", "y", "!"}, {"x", "c", "c!"}, {"b", "x", "a+b!"},
+	} {
 		got, ok := d.secretFor(tt.local, tt.remote)
-		if !ok || !reflect.DeepEqual(got, d.secrets[tt.want].psk) {
-			t.Errorf("%s to %s: not secret %d", tt.local, tt.remote, tt.want)
+		if !ok || !got.Equal(auth.NewPSK([]byte(tt.want))) {
+			t.Errorf("%s to %s: not %q", tt.local, tt.remote, tt.want)
 		}
 	}
 }

@@ -57,13 +57,7 @@ type decoder struct {
 	log  *slog.Logger
 	file *File
 
-	secrets []secret
-}
-
-// A secret is one entry of the secrets section, for the identities it names.
-type secret struct {
-	ids []string
-	psk auth.PSK
+	secrets []pad.PSK
 }
 
 func (d *decoder) root(n node) {
@@ -179,7 +173,7 @@ func (d *decoder) secretsSection(n node) {
 			d.r.failf(e.val, "only ike secrets are known: name it ike-1")
 			continue
 		}
-		var s secret
+		var s pad.PSK
 		given := false
 		read := func(n node, text string) {
 			if given {
@@ -190,10 +184,19 @@ func (d *decoder) secretsSection(n node) {
 			if err != nil {
 				d.r.fail(n, err)
 			}
-			s.psk = psk
+			s.Secret = psk
 		}
 		e.val.fields(map[string]func(node){
-			"id":     func(n node) { s.ids = append(s.ids, n.texts()...) },
+			"id": func(n node) {
+				for _, w := range n.texts() {
+					id, err := pad.ParseID(w)
+					if err != nil {
+						d.r.fail(n, err)
+						continue
+					}
+					s.IDs = append(s.IDs, id)
+				}
+			},
 			"secret": func(n node) { read(n, n.text()) },
 			"file": func(n node) {
 				b, err := os.ReadFile(d.path(n.text()))
@@ -211,40 +214,13 @@ func (d *decoder) secretsSection(n node) {
 	}
 }
 
-// secretFor finds the secret of two identities as swanctl does: the one that names most of
-// them, and one without names for everybody.
+// secretFor finds the secret of two identities as swanctl does: the one that names both, or
+// one of them, or nobody.
 func (d *decoder) secretFor(local, remote string) (auth.PSK, bool) {
-	best := -1
-	var out auth.PSK
-	for _, s := range d.secrets {
-		score := 0
-		if len(s.ids) > 0 {
-			for _, id := range s.ids {
-				if same(id, local) {
-					score++
-				}
-				if same(id, remote) {
-					score += 2
-				}
-			}
-			if score == 0 {
-				continue
-			}
-		}
-		if score > best {
-			best, out = score, s.psk
-		}
-	}
-	return out, best >= 0
-}
-
-func same(a, b string) bool {
-	x, err := pad.ParseID(a)
-	if err != nil || b == "" {
-		return false
-	}
-	y, err := pad.ParseID(b)
-	return err == nil && x.Canonical() == y.Canonical()
+	l, _ := pad.ParseID(local) // what is wrong with an id was said where it stands
+	r, _ := pad.ParseID(remote)
+	all := pad.Entry{PSKs: d.secrets}
+	return all.PSK(l, r)
 }
 
 func (d *decoder) connection(name string, n node) {

@@ -106,6 +106,9 @@ type host struct {
 	ike      chan tun.Packet
 	alerts   chan latch.Alerts
 
+	injectMu sync.Mutex // one injection at a time
+	injector *receiver
+
 	onDeliver atomic.Pointer[func(tag *netstack.Tag, parts ...[]byte)]
 }
 

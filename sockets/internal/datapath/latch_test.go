@@ -76,9 +76,14 @@ func (f *forger) send(inner ...[]byte) {
 	f.h.inject(pkts...)
 }
 
-// inject gives packets to the path as if they had come from the wire.
+// inject gives packets to the path as if they had come from the wire, beside those that do.
 func (h *host) inject(pkts ...tun.Packet) {
-	r := h.path.newReceiver()
+	h.injectMu.Lock()
+	defer h.injectMu.Unlock()
+	if h.injector == nil {
+		h.injector = h.path.newReceiver()
+	}
+	r := h.injector
 	for len(pkts) > 0 {
 		n := min(len(pkts), len(r.pkts))
 		r.batch(pkts[:n])
@@ -131,6 +136,8 @@ func ipPacket(f ts.Flow, upper []byte) []byte {
 		putChecksum(tl[off:], f.Proto(), fold(sum(tl, pseudo(b, f.Proto(), len(tl)))))
 	} else if f.Proto() == ts.ProtoICMP {
 		binary.BigEndian.PutUint16(b[n+2:], fold(sum(b[n:], 0)))
+	} else if f.Proto() == ts.ProtoICMPv6 {
+		binary.BigEndian.PutUint16(b[n+2:], fold(sum(b[n:], pseudo(b, f.Proto(), len(b)-n))))
 	}
 	return b
 }

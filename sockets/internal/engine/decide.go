@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/btns-go/btns/esp"
+	"github.com/btns-go/btns/esp/spd"
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/suite"
@@ -34,33 +35,35 @@ func (k *keyer) judge(w *ike.WorkDecide) (*ike.DecideResult, error) {
 	if len(k.sasOf(p.conn)) > 0 && k.children(p) >= maxChildrenPerPeer {
 		return refused(wire.NotifyNoAdditionalSAs), fmt.Errorf("the peer has %d child SAs already", maxChildrenPerPeer)
 	}
+	own := p.mayOwn()
+	asked := ts.Pair{Local: w.Pair.Local, Remote: w.Pair.Remote.Intersect(own)}
+	q := spd.Query{Pair: asked, Peer: p.canonical, ByID: p.entry.ByID, BTNS: p.data.Anonymous}
 	var why error
 	code := wire.NotifyTSUnacceptable
-	for _, cc := range p.conn.Children {
-		r, err := k.fit(p, cc, w)
+	for policy, pair := range k.dp.Policy().Select(q) {
+		cc := k.confs[policy.Child]
+		if cc == nil || cc.Conn != p.conn {
+			continue
+		}
+		r, err := k.fit(p, cc, pair, w)
 		if err == nil {
 			return r, nil
 		}
-		// The selectors tell which child was meant; its reason is the better one.
-		if why == nil || r.Refuse != wire.NotifyTSUnacceptable {
-			why, code = err, r.Refuse
+		if why == nil {
+			why, code = err, r.Refuse // of the first child whose selectors fit
 		}
 	}
 	if why == nil {
-		why = fmt.Errorf("connection %s has no children", p.conn.Name)
+		why = fmt.Errorf("%s asks for %s; it may own %s, and no child of connection %s covers that", p.canonical, w.Pair, own, p.conn.Name)
 	}
 	return refused(code), why
 }
 
 func refused(t wire.NotifyType) *ike.DecideResult { return &ike.DecideResult{Refuse: t} }
 
-// fit narrows what was asked to one configured child (RFC 7296, Section 2.9).
-func (k *keyer) fit(p *peer, cc *ChildConf, w *ike.WorkDecide) (*ike.DecideResult, error) {
-	pair, ok := w.Pair.Intersect(ts.Pair{Local: cc.Pair.Local, Remote: p.remote(cc)})
-	if !ok {
-		return refused(wire.NotifyTSUnacceptable), fmt.Errorf("%s asks for %s, child %s allows %s and the peer may own %s",
-			p.canonical, w.Pair, cc.Name, cc.Pair, p.remote(cc))
-	}
+// fit says whether the peer gets child cc over pair, which the PAD and the SPD have
+// narrowed (RFC 7296, Section 2.9).
+func (k *keyer) fit(p *peer, cc *ChildConf, pair ts.Pair, w *ike.WorkDecide) (*ike.DecideResult, error) {
 	if cc.Transport && !w.Transport {
 		return refused(wire.NotifyNoProposalChosen), fmt.Errorf("%s asks for tunnel mode, child %s wants transport mode", p.canonical, cc.Name)
 	}
@@ -170,7 +173,7 @@ func (k *keyer) installInbound(s *ikeSA, o *ike.ChildInbound) {
 	s.children[o.InSPI] = c
 }
 
-func (k *keyer) installOutbound(s *ikeSA, o *ike.ChildOutbound) {
+func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
 	c := s.children[o.InSPI]
 	if c == nil {
 		return
@@ -181,7 +184,35 @@ func (k *keyer) installOutbound(s *ikeSA, o *ike.ChildOutbound) {
 		k.log.Error("child SA not installed", "peer", s.name(), "child", o.Name, "error", err)
 		return
 	}
-	delete(k.acquires, o.Ref)
 	k.log.Info("child SA up", "peer", s.name(), "child", o.Name, "mode", c.Mode.String(), "suite", c.Suite.String(),
 		"in", fmt.Sprintf("%08x", c.InSPI), "out", fmt.Sprintf("%08x", o.OutSPI), "ts", o.Pair.String())
+	k.answered(now, s, o.Ref, c)
+}
+
+// answered ends the acquire that child c came for. A packet that the peer's narrowing left
+// out, or whose socket demands more, would wait for ever: its dial is told, and a child
+// that repeats another one is given back.
+func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child) {
+	a := k.acquires[ref]
+	delete(k.acquires, ref)
+	if a == nil || a.data == 0 {
+		return
+	}
+	err := fmt.Errorf("engine: child SA %s with %s has %s in %s mode, which the socket does not accept",
+		c.Name, s.name(), c.Suite, c.Mode)
+	outside := !c.Pair.MatchOut(a.flow)
+	if outside {
+		err = fmt.Errorf("engine: %s narrowed child SA %s to %s, which leaves out %s", s.name(), c.Name, c.Pair, a.flow)
+	}
+	k.dp.FailAcquire(a.data, err, true) // does nothing if the child served what waited
+	if !outside {
+		return
+	}
+	k.log.Warn("child SA does not help", "peer", s.name(), "child", c.Name, "error", err)
+	for _, other := range s.children {
+		if other != c && other.Name == c.Name && other.OutSPI() != 0 && other.Pair.Covers(c.Pair) {
+			s.m.DeleteChild(now, c.InSPI) // drain, which called us, carries it out
+			return
+		}
+	}
 }

@@ -105,7 +105,7 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 	case *ike.ChildInbound:
 		k.installInbound(s, o)
 	case *ike.ChildOutbound:
-		k.installOutbound(s, o)
+		k.installOutbound(now, s, o)
 	case *ike.ChildRemoved:
 		k.removeChild(s, o.InSPI, o.Reason)
 	case *ike.SPIReleased:

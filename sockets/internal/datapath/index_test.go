@@ -1,0 +1,125 @@
+package datapath
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/btns-go/btns/esp/ts"
+)
+
+func addr4(n uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+func TestRangePrefixes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := rapid.Uint32().Draw(t, "a"), rapid.Uint32().Draw(t, "b")
+		if rapid.Bool().Draw(t, "near") {
+			b = a + b%5000
+		}
+		first, last := addr4(min(a, b)), addr4(max(a, b))
+		ps := rangePrefixes(first, last)
+		if len(ps) == 0 || len(ps) > 64 {
+			t.Fatalf("%d prefixes", len(ps))
+		}
+		at := first
+		for i, p := range ps {
+			if p != p.Masked() || p.Addr() != at {
+				t.Fatalf("prefix %d is %v, want one at %v", i, p, at)
+			}
+			end := lastOf(p.Addr(), 32-p.Bits())
+			if i == len(ps)-1 && end != last {
+				t.Fatalf("ends at %v, not %v", end, last)
+			}
+			at = end.Next()
+		}
+	})
+	for _, p := range []string{"0.0.0.0/0", "::/0", "fd00::/8", "10.0.0.1/32", "fd00::1/128"} {
+		want := netip.MustParsePrefix(p)
+		if got := rangePrefixes(want.Addr(), lastOf(want.Addr(), want.Addr().BitLen()-want.Bits())); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %v", p, got)
+		}
+	}
+	if rangePrefixes(netip.Addr{}, addr4(1)) != nil || rangePrefixes(addr4(2), addr4(1)) != nil {
+		t.Error("prefixes of no range")
+	}
+}
+
+// TestIndexModel compares the index with a search through all children.
+func TestIndexModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var x childIndex
+		x.init()
+		var all []*Child
+		sel := func(what string) ts.Selector {
+			a := rapid.Uint32Range(0, 40).Draw(t, what)
+			s := ts.Selector{First: addr4(a), Last: addr4(a + rapid.Uint32Range(0, 9).Draw(t, "width")), Ports: ts.AnyPorts()}
+			if rapid.Bool().Draw(t, "proto") {
+				s.Proto = ts.ProtoUDP
+				if rapid.Bool().Draw(t, "port") {
+					s.Ports = ts.Port(rapid.Uint16Range(1, 2).Draw(t, "port"))
+				}
+			}
+			return s
+		}
+		for i := range rapid.IntRange(1, 40).Draw(t, "steps") {
+			if len(all) > 0 && rapid.IntRange(0, 3).Draw(t, "op") == 0 {
+				k := rapid.IntRange(0, len(all)-1).Draw(t, "which")
+				x.remove(all[k])
+				all = slices.Delete(all, k, k+1)
+			} else {
+				c := &Child{Peer: &Peer{Anonymous: rapid.Bool().Draw(t, "anonymous")},
+					Pair: ts.Pair{Local: ts.Set{sel("local")}, Remote: ts.Set{sel("remote"), sel("remote2")}}}
+				if rapid.Bool().Draw(t, "narrow") {
+					c.Pair = flowPair(ts.MakeFlow(ts.ProtoUDP, netip.AddrPortFrom(addr4(rapid.Uint32Range(0, 40).Draw(t, "n")), 1),
+						netip.AddrPortFrom(addr4(rapid.Uint32Range(0, 40).Draw(t, "n")), 2)))
+				}
+				c.serial.Store(uint64(i) + 1)
+				x.add(c)
+				all = append(all, c)
+			}
+			f := ts.MakeFlow(ts.ProtoUDP, netip.AddrPortFrom(addr4(rapid.Uint32Range(0, 50).Draw(t, "src")), 1),
+				netip.AddrPortFrom(addr4(rapid.Uint32Range(0, 50).Draw(t, "dst")), 2))
+			fits := func(c *Child) bool { return c.serial.Load()%3 != 0 }
+			var want *Child
+			for _, c := range all {
+				if c.Pair.MatchOut(f) && fits(c) && (want == nil || better(c, want)) {
+					want = c
+				}
+			}
+			if got := x.best(f, fits); got != want {
+				t.Fatalf("%v: got %v, want %v", f, got, want)
+			}
+		}
+	})
+}
+
+// BenchmarkChoose: the cost of a decision that nobody made before, with n children under one policy.
+func BenchmarkIndex(b *testing.B) {
+	for _, n := range []int{100, 10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			var x childIndex
+			x.init()
+			peer := &Peer{}
+			for i := range n {
+				c := &Child{Peer: peer, Pair: ts.Pair{Local: ts.Set{ts.FromAddr(addr4(1))}, Remote: ts.Set{ts.FromAddr(addr4(0x0a000000 + uint32(i)))}}}
+				x.add(c)
+			}
+			flows := make([]ts.Flow, 1024)
+			for i := range flows {
+				flows[i] = ts.MakeFlow(ts.ProtoUDP, netip.AddrPortFrom(addr4(1), 1), netip.AddrPortFrom(addr4(0x0a000000+rand.Uint32N(uint32(n))), 2))
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if x.best(flows[i%len(flows)], func(*Child) bool { return true }) == nil {
+					b.Fatal("not found")
+				}
+			}
+		})
+	}
+}
