@@ -35,7 +35,7 @@
 //
 // # Limits
 //
-// See limits.go. An idle TCP connection takes about 7 KiB, a UDP socket 5 KiB, both without a goroutine. TCP checksums of
+// See limits.go. An idle TCP connection takes about 7 KiB, a UDP socket 6 KiB, both without a goroutine. TCP checksums of
 // delivered packets are not looked at (the integrity check value of the packet around them was); VerifyChecksum is for
 // packets whose origin lies behind the peer.
 package netstack

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"golang.org/x/net/nettest"
+
+	"github.com/btns-go/btns/esp/ts"
 )
 
 func TestNettestTCP(t *testing.T) {
@@ -426,6 +428,38 @@ func TestAbortUnaccepted(t *testing.T) {
 		t.Errorf("accepted %v, want %v", s.Flow(), alive.Flow().Reverse())
 	}
 	_, _, _, _ = s.Close(), alive.Close(), dead.Close(), ln.Close()
+}
+
+// TestUnreachableSYNACK: an answer that can't be sent takes its half-open connection with it.
+func TestUnreachableSYNACK(t *testing.T) {
+	a, b := newPair(t)
+	ln := must[*TCPListener](t)(b.ListenTCP(&Tag{}, netip.AddrPortFrom(b4, 80), 0))
+	held := make(chan *Packet, 10)
+	b.setOutput(func(_ *Tag, p *Packet) bool { held <- p.Hold(); return false })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { _, _ = a.DialTCP(ctx, nil, netip.AddrPort{}, ln.addr); close(done) }()
+	p := <-held
+	if p.TCPFlags() != 0x12 || p.Tag() != ln.Tag() || !b.Exists(p.Flow()) {
+		t.Errorf("flags %x", p.TCPFlags())
+	}
+	b.Unreachable(p, errors.New("no way back"))
+	if b.Exists(p.Flow()) {
+		t.Error("still half open")
+	}
+	p.Release()
+	b.Unreachable(p, nil) // released: nothing happens
+	b.Unreachable(nil, nil)
+	if b.Abort(ts.MakeFlow(ts.ProtoTCP, ln.addr, netip.AddrPortFrom(a4, 9)), nil) {
+		t.Error("aborted a listener")
+	}
+	cancel()
+	<-done
+	b.setOutput(nil)
+	_ = ln.Close()
+	for len(held) > 0 {
+		(<-held).Release()
+	}
 }
 
 // TestGone: OnGone fires once TIME-WAIT is over and on both sides, and the table forgets.
