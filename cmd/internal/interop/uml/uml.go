@@ -57,21 +57,22 @@ const (
 	kernel  = "linux.uml"
 	modules = "/usr/lib/uml/modules" // of package user-mode-linux
 
-	bootTimeout = 60 * time.Second     // a loaded machine needs ten
-	poll        = 5 * time.Millisecond // between looks at what the guest wrote
-	stopTimeout = 5 * time.Second      // from power-off to the end by signal
-	maxConsole  = 1 << 20              // console output kept
-	setupTime   = 10 * time.Second     // for one ip command
-	defaultMem  = "128M"               // enough for a kernel and a few shells
-	defaultTap  = "tap0"               //
-	modprobeDir = "/run/modules"       // in the guest
-	shareDir    = "/run/share"         // in the guest
+	bootTimeout = 60 * time.Second      // a loaded machine needs ten
+	poll        = 5 * time.Millisecond  // between looks at what the guest wrote
+	kick        = 50 * time.Millisecond // between empty lines to the console, see kicker
+	stopTimeout = 5 * time.Second       // from power-off to the end by signal
+	maxConsole  = 1 << 20               // console output kept
+	setupTime   = 10 * time.Second      // for one ip command
+	defaultMem  = "128M"                // enough for a kernel and a few shells
+	defaultTap  = "tap0"                //
+	modprobeDir = "/run/modules"        // in the guest
+	shareDir    = "/run/share"          // in the guest
 	guestPath   = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
 // espModules are loaded before the first script: one request of the kernel for a
 // module by name takes seconds there.
-const espModules = "esp4 esp6 tunnel4 tunnel6 xfrm_user af_key authenc authencesn gcm ghash-generic ctr cbc " +
+const espModules = "esp4 esp6 tunnel4 tunnel6 xfrm_user af_key authenc authencesn drbg jitterentropy_rng hmac gcm ghash_generic ctr cbc " +
 	"seqiv echainiv chacha20poly1305 chacha_generic poly1305_generic sha512_generic"
 
 // Config says what to boot. The zero Config gives a guest without addresses.
@@ -234,8 +235,29 @@ func (g *Guest) start(ctx context.Context) error {
 		_ = cmd.Wait() // the exit status of a kernel says nothing
 		close(g.exited)
 	}()
-	_, err = g.await(ctx, "ready")
-	return err
+	if _, err = g.await(ctx, "ready"); err != nil {
+		return err
+	}
+	go g.kicker()
+	return nil
+}
+
+// kicker sends empty lines to the guest's console. User-Mode Linux now and then
+// misses the signal for a packet on the tap and then sees the packet only with the
+// next signal for any input, which may be never.
+func (g *Guest) kicker() {
+	t := time.NewTicker(kick)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			if g.tell("") != nil {
+				return // closed
+			}
+		case <-g.exited:
+			return
+		}
+	}
 }
 
 // initScript is process 1 of the guest. It sets the machine up, then runs one
@@ -244,6 +266,7 @@ func (g *Guest) initScript() string {
 	var s strings.Builder
 	say := func(format string, args ...any) { fmt.Fprintf(&s, format+"\n", args...) }
 	say("#!/bin/sh")
+	say("stty -echo")
 	say("export PATH=%s HOME=/run", guestPath)
 	say("mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t tmpfs tmpfs /run")
 	say("mkdir -p %s/lib %s /run/netns", modprobeDir, shareDir)
@@ -265,7 +288,7 @@ func (g *Guest) initScript() string {
 	}
 	say("cd %s; echo 0 > ready.tmp; mv ready.tmp ready", shareDir)
 	// A line is the name of a script; its status is what the host waits for.
-	say(`while read n; do`)
+	say(`while read n; do [ -n "$n" ] || continue`)
 	say(`  sh "%s/$n.sh" > "$n.out" 2>&1 < /dev/null; echo $? > "$n.tmp"; mv "$n.tmp" "$n.rc"`, shareDir)
 	say(`done`)
 	say("echo o > /proc/sysrq-trigger; while :; do sleep 1; done")
