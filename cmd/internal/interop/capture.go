@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
@@ -23,15 +24,19 @@ import (
 type Capture struct {
 	File string
 
-	t testing.TB
-	p *Process
+	t  testing.TB
+	p  *Process
+	ns *NS
 }
+
+// lastWords are in a datagram that ends a capture, and in the answer to it.
+const lastWords = "the end of this capture"
 
 // NewCapture starts a recording of the first snap bytes of every frame; 0 is all of them.
 func NewCapture(t testing.TB, ns *NS, snap int) *Capture {
 	t.Helper()
 	Need(t, "tcpdump")
-	c := &Capture{t: t, File: filepath.Join(Dir(t), "link.pcap")}
+	c := &Capture{t: t, ns: ns, File: filepath.Join(Dir(t), "link.pcap")}
 	c.p = Start(t, "tcpdump", ns.Command("tcpdump", "-i", Link, "-n", "--immediate-mode", "-U", "-B", "32768",
 		"-s", fmt.Sprint(snap), "-Z", "root", "-w", c.File))
 	c.p.Await(`listening on`)
@@ -56,15 +61,38 @@ func (s *Seen) String() string {
 	return fmt.Sprintf("%d IKE, %d ESP in UDP, %d native ESP, %d keepalives, %d in clear", s.IKE, s.ESPUDP, s.ESPNative, s.Keepalive, len(s.Clear))
 }
 
-// Stop ends the recording.
+// Stop ends the recording, once everything that passed so far is in it.
 func (c *Capture) Stop() {
 	c.t.Helper()
-	if !c.p.Ended() {
-		c.p.Signal(syscall.SIGINT)
-		if err := c.p.Wait(); err != nil {
-			c.t.Fatalf("tcpdump: %v", err)
+	if c.p.Ended() {
+		return
+	}
+	conn := c.ns.DialUDP(c.t, c.ns.Peer+":9")
+	for deadline := time.Now().Add(patience); !c.ends(); Wake() {
+		_, _ = io.WriteString(conn, lastWords) // the port is closed: errors are expected
+		if time.Now().After(deadline) {
+			c.t.Fatalf("tcpdump did not write what passed in %s", patience)
 		}
 	}
+	c.p.Signal(syscall.SIGINT)
+	if err := c.p.Wait(); err != nil {
+		c.t.Fatalf("tcpdump: %v", err)
+	}
+}
+
+// ends tells whether the last words are at the file's end.
+func (c *Capture) ends() bool {
+	f, err := os.Open(c.File)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	tail := make([]byte, 1<<20)
+	if end, err := f.Seek(0, io.SeekEnd); err == nil {
+		_, _ = f.Seek(max(0, end-int64(len(tail))), io.SeekStart)
+	}
+	n, _ := io.ReadFull(f, tail)
+	return bytes.Contains(tail[:n], []byte(lastWords))
 }
 
 // Look ends the recording and says what is in it.
@@ -117,6 +145,9 @@ func (c *Capture) Judge() *Seen {
 func (s *Seen) frame(b []byte) {
 	if bytes.Contains(b, []byte(Plaintext)) {
 		s.Plaintext++
+	}
+	if bytes.Contains(b, []byte(lastWords)) {
+		return
 	}
 	p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
 	if p.Layer(layers.LayerTypeARP) != nil {

@@ -25,7 +25,11 @@ const (
 const Link = "eth0"
 
 // An NS is a network namespace: a host.
-type NS struct{ Name string }
+type NS struct {
+	Name string
+	Addr string // on the link
+	Peer string // the other host's
+}
 
 var pairs atomic.Uint32 // for unique names
 
@@ -35,9 +39,10 @@ func NewPair(t testing.TB) (near, far *NS) {
 	Need(t, "ip", "unshare")
 	base := fmt.Sprintf("btns-%d-%d", os.Getpid(), pairs.Add(1))
 	near, far = newNS(t, base+"a"), newNS(t, base+"b")
+	near.Addr, near.Peer, far.Addr, far.Peer = NearAddr, FarAddr, FarAddr, NearAddr
 	run(t, "ip", "link", "add", Link, "netns", near.Name, "type", "veth", "peer", "name", Link, "netns", far.Name)
-	for ns, addr := range map[*NS]string{near: NearAddr, far: FarAddr} {
-		ns.IP(t, "addr", "add", addr+"/24", "dev", Link)
+	for _, ns := range []*NS{near, far} {
+		ns.IP(t, "addr", "add", ns.Addr+"/24", "dev", Link)
 		ns.IP(t, "link", "set", Link, "up")
 	}
 	return near, far

@@ -75,6 +75,8 @@ type world struct {
 // start makes the hosts, starts the capture, strongSwan and btns.
 func (s setup) start(t *testing.T, web *interop.Web) *world {
 	t.Helper()
+	interop.Need(t)
+	path := binary.Path(t)
 	w := &world{t: t, web: web}
 	s = s.defaults()
 	var swanDir string
@@ -95,7 +97,7 @@ func (s setup) start(t *testing.T, web *interop.Web) *world {
 		w.swan = swan.Start(t, w.far, swanDir, s.swanConf(ours, theirs))
 	}
 	w.host = interop.Up(t, interop.HostConfig{
-		NS: w.near, Binary: binary.Path(t), Dir: dir, YAML: s.btnsConf(), KeyLog: s.keyLog, Caps: s.caps,
+		NS: w.near, Binary: path, Dir: dir, YAML: s.btnsConf(), KeyLog: s.keyLog, Caps: s.caps,
 	})
 	return w
 }

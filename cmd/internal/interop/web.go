@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -138,3 +139,22 @@ type countWriter struct{ n int64 }
 
 // Write counts.
 func (w *countWriter) Write(b []byte) (int, error) { w.n += int64(len(b)); return len(b), nil }
+
+// Ask sends a datagram, again if it is lost, and returns the answer.
+func Ask(c net.Conn, msg string) (string, error) {
+	buf := make([]byte, 65536)
+	var err error
+	for range 5 {
+		if _, err = io.WriteString(c, msg); err != nil {
+			return "", err
+		}
+		if err = c.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			return "", err
+		}
+		var n int
+		if n, err = c.Read(buf); err == nil {
+			return string(buf[:n]), nil
+		}
+	}
+	return "", err
+}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,7 +48,8 @@ const settings = `charon {
 // A Daemon is a running charon.
 type Daemon struct {
 	*interop.Process
-	Dir string // its configuration; private and pubkey hold its keys
+	Dir  string // its configuration; private and pubkey hold its keys
+	Conf string // its swanctl.conf
 
 	t  testing.TB
 	ns *interop.NS
@@ -74,23 +76,38 @@ func Start(t testing.TB, ns *interop.NS, dir, conf string) *Daemon {
 		dir = Prepare(t)
 	}
 	d := &Daemon{Dir: dir, t: t, ns: ns}
-	main := filepath.Join(dir, "strongswan.conf")
-	interop.WriteFile(t, main, fmt.Sprintf(settings, d.vici()))
+	interop.WriteFile(t, d.settings(), fmt.Sprintf(settings, d.vici()))
+	d.start()
+	d.Load(conf)
+	return d
+}
+
+func (d *Daemon) start() {
+	d.t.Helper()
 	// A private /run keeps the pid files of several daemons apart.
-	cmd := ns.Command("unshare", "-m", "sh", "-c", "mount -t tmpfs t /run && exec "+charon)
-	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+main)
-	d.Process = interop.Start(t, "charon", cmd)
+	cmd := d.ns.Command("unshare", "-m", "sh", "-c", "mount -t tmpfs t /run && exec "+charon)
+	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+d.settings())
+	d.Process = interop.Start(d.t, "charon", cmd)
 	d.Await(`spawning \d+ worker threads`)
-	d.await("its control socket", func() bool {
+	d.await("control socket", func() bool {
 		c, err := net.Dial("unix", d.vici())
 		if err == nil {
 			c.Close()
 		}
 		return err == nil
 	})
-	d.Load(conf)
-	return d
 }
+
+// Restart kills it, so that it tells nobody, and runs it again.
+func (d *Daemon) Restart() {
+	d.t.Helper()
+	d.Signal(syscall.SIGKILL)
+	_ = d.Wait() // by the signal
+	d.start()
+	d.Load(d.Conf)
+}
+
+func (d *Daemon) settings() string { return filepath.Join(d.Dir, "strongswan.conf") }
 
 func (d *Daemon) vici() string { return filepath.Join(d.Dir, "vici") }
 
@@ -108,6 +125,7 @@ func (d *Daemon) Load(conf string) {
 	d.t.Helper()
 	file := filepath.Join(d.Dir, "swanctl.conf")
 	interop.WriteFile(d.t, file, conf)
+	d.Conf = conf
 	if out, err := d.swanctl("--load-all", "--clear", "--file", file); err != nil {
 		d.t.Fatalf("swanctl --load-all: %v\n%s", err, out)
 	}
@@ -115,7 +133,7 @@ func (d *Daemon) Load(conf string) {
 
 func (d *Daemon) swanctl(args ...string) (string, error) {
 	cmd := exec.Command("swanctl", append(args, "--uri", "unix://"+d.vici())...)
-	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+filepath.Join(d.Dir, "strongswan.conf"))
+	cmd.Env = append(os.Environ(), "STRONGSWAN_CONF="+d.settings())
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -172,6 +190,9 @@ func (d *Daemon) AwaitSAs(expr string) string {
 	}
 	return out
 }
+
+// NewKey makes a further key; Load makes it known.
+func (d *Daemon) NewKey(kind string) { d.t.Helper(); NewKey(d.t, d.Dir, kind) }
 
 // NewKey makes a key with strongSwan's own tool: the private half where the daemon finds
 // it. It returns the file with the public half.
