@@ -67,7 +67,11 @@ func (k *keyer) fit(p *peer, cc *ChildConf, pair ts.Pair, w *ike.WorkDecide) (*i
 	if cc.Transport && !w.Transport {
 		return refused(wire.NotifyNoProposalChosen), fmt.Errorf("%s asks for tunnel mode, child %s wants transport mode", p.canonical, cc.Name)
 	}
-	es, _, chosen, mismatch := suite.ChooseESP(w.Proposals, cc.ESP)
+	ours := cc.ESP
+	if w.First {
+		ours = suite.WithoutKE(ours) // RFC 7296, Section 1.2: IKE_AUTH has no key exchange of its own
+	}
+	es, _, chosen, mismatch := suite.ChooseESP(w.Proposals, ours)
 	if mismatch != nil {
 		return refused(wire.NotifyNoProposalChosen), mismatch
 	}

@@ -38,6 +38,7 @@ type ikeSA struct {
 	err      error    // Failed
 	claimed  error    // Unverified
 
+	until    time.Time // closed, kept to repeat its last answer until then
 	tries    attempt
 	timer    int // index in timers, -1 if none
 	deadline time.Time
@@ -83,7 +84,11 @@ func (k *keyer) drain(now time.Time, s *ikeSA) {
 		}
 		k.carryOut(now, s, o)
 	}
-	if _, ok := k.sas[s.key]; ok {
+	switch _, known := k.sas[s.key]; {
+	case !known:
+	case !s.until.IsZero():
+		k.timers.set(s, s.until)
+	default:
 		k.timers.set(s, s.m.Deadline())
 	}
 }
@@ -215,13 +220,21 @@ func (k *keyer) closed(s *ikeSA, o *ike.Closed) {
 	for _, ref := range s.waiting {
 		k.failAcquire(ref, fmt.Errorf("engine: IKE SA with %s closed: %s", s.name(), o.Reason))
 	}
-	k.gate.Remove(s.key)
-	k.timers.set(s, time.Time{})
-	delete(k.sas, s.key)
+	s.waiting = nil
 	k.forget(s)
 	if s.est != nil {
 		k.log.Info("IKE SA closed", "peer", s.name(), "reason", o.Reason.String())
 	}
+	if s.until = o.Until; s.until.IsZero() || k.stopping {
+		k.drop(s)
+	}
+}
+
+// drop lets go of a closed SA that need not repeat its last answer any more.
+func (k *keyer) drop(s *ikeSA) {
+	k.gate.Remove(s.key)
+	k.timers.set(s, time.Time{})
+	delete(k.sas, s.key)
 }
 
 // espPath is where a child SA's packets go: IKE's path, or its addresses alone.
