@@ -106,7 +106,8 @@ type host struct {
 	ike      chan tun.Packet
 	alerts   chan latch.Alerts
 
-	injectMu sync.Mutex // one injection at a time
+	catcher  *netstack.Stack // of a rig
+	injectMu sync.Mutex      // one injection at a time
 	injector *receiver
 
 	onDeliver atomic.Pointer[func(tag *netstack.Tag, parts ...[]byte)]
@@ -493,6 +494,17 @@ func eventually(t testing.TB, what string, f func() bool) {
 			t.Fatalf("never: %s", what)
 		}
 	}
+}
+
+var errClosed = net.ErrClosed
+
+func parseAP(t testing.TB, s string) netip.AddrPort {
+	t.Helper()
+	ap, err := netip.ParseAddrPort(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ap
 }
 
 func drops(h *host, d Drop) uint64 { s := h.path.Stats(); return s.Drops[d] }

@@ -100,6 +100,10 @@ func (k *keyer) arm(timer *time.Timer) {
 
 func (k *keyer) tick(now time.Time) {
 	for s := k.timers.due(now); s != nil; s = k.timers.due(now) {
+		if !s.until.IsZero() && !now.Before(s.until) {
+			k.drop(s)
+			continue
+		}
 		k.heard(now, s)
 		s.m.Tick(now)
 		k.drain(now, s)
@@ -229,6 +233,10 @@ func (k *keyer) shutdown(now time.Time) {
 		all = append(all, s)
 	}
 	for _, s := range all {
+		if !s.until.IsZero() {
+			k.drop(s)
+			continue
+		}
 		s.deleted = true
 		s.m.Delete(now)
 		k.drain(now, s)

@@ -85,6 +85,9 @@ func (e *Engine) Status() Status {
 	keyed := map[uint32]bool{}
 	e.ask(func(now time.Time) {
 		for _, s := range e.k.sas {
+			if !s.until.IsZero() {
+				continue
+			}
 			st.IKE = append(st.IKE, s.status(now))
 			for spi := range s.children {
 				keyed[spi] = true

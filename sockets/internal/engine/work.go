@@ -148,11 +148,12 @@ func (k *keyer) verify(now time.Time, s *ikeSA, w *ike.WorkVerify) {
 	}
 
 	keys, a, octets := found.Keys, w.Auth, w.Octets
+	rules := auth.Rules{Legacy: len(w.PeerHashes) == 0}
 	k.pool.do(func() {
 		var proven []byte
 		var errs []error
 		for _, spki := range keys {
-			err := auth.VerifySPKI(spki, &a, octets, auth.Rules{})
+			err := auth.VerifySPKI(spki, &a, octets, rules)
 			if err == nil {
 				proven = spki
 				break
