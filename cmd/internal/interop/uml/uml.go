@@ -57,16 +57,17 @@ const (
 	kernel  = "linux.uml"
 	modules = "/usr/lib/uml/modules" // of package user-mode-linux
 
-	bootTimeout = 60 * time.Second      // a loaded machine needs ten
-	poll        = 5 * time.Millisecond  // between looks at what the guest wrote
-	kick        = 50 * time.Millisecond // between empty lines to the console, see kicker
-	stopTimeout = 5 * time.Second       // from power-off to the end by signal
-	maxConsole  = 1 << 20               // console output kept
-	setupTime   = 10 * time.Second      // for one ip command
-	defaultMem  = "128M"                // enough for a kernel and a few shells
-	defaultTap  = "tap0"                //
-	modprobeDir = "/run/modules"        // in the guest
-	shareDir    = "/run/share"          // in the guest
+	bootTimeout = 60 * time.Second       // a loaded machine needs ten
+	poll        = 5 * time.Millisecond   // between looks at what the guest wrote
+	kick        = 50 * time.Millisecond  // between empty lines to the console, see kicker
+	helperDelay = 200 * time.Millisecond // helpers of a guest that is gone hold its output open until killed
+	stopTimeout = 5 * time.Second        // from power-off to the end by signal
+	maxConsole  = 1 << 20                // console output kept
+	setupTime   = 10 * time.Second       // for one ip command
+	defaultMem  = "128M"                 // enough for a kernel and a few shells
+	defaultTap  = "tap0"
+	modprobeDir = "/run/modules" // in the guest
+	shareDir    = "/run/share"   // in the guest
 	guestPath   = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 )
 
@@ -221,6 +222,7 @@ func (g *Guest) start(ctx context.Context) error {
 	cmd.Env = append(os.Environ(), "HOME="+g.dir, "TMPDIR="+os.TempDir()) // HOME holds ~/.uml
 	cmd.Stdout, cmd.Stderr = &g.console, &g.console
 	cmd.SysProcAttr = ownGroup()
+	cmd.WaitDelay = helperDelay
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return err
@@ -288,7 +290,8 @@ func (g *Guest) initScript() string {
 	}
 	say("cd %s; echo 0 > ready.tmp; mv ready.tmp ready", shareDir)
 	// A line is the name of a script; its status is what the host waits for.
-	say(`while read n; do [ -n "$n" ] || continue`)
+	say(`while read n; do`)
+	say(`  case $n in "") continue;; off) break;; esac`)
 	say(`  sh "%s/$n.sh" > "$n.out" 2>&1 < /dev/null; echo $? > "$n.tmp"; mv "$n.tmp" "$n.rc"`, shareDir)
 	say(`done`)
 	say("echo o > /proc/sysrq-trigger; while :; do sleep 1; done")
@@ -375,7 +378,8 @@ func (g *Guest) Close() error {
 	}
 	g.closed = true
 	if g.cmd != nil {
-		_ = g.stdin.Close() // the end of its input powers the guest off
+		_ = g.tell("off")
+		_ = g.stdin.Close() // powers it off as well, where somebody still reads
 		select {
 		case <-g.exited:
 		case <-time.After(stopTimeout):
