@@ -160,6 +160,19 @@ func (m *Machine) Delete(now time.Time) {
 	}
 }
 
+// Replaced closes the IKE SA and all its child SAs without a word, for the peer has lost
+// it: INITIAL_CONTACT on a newer SA with the same identity said so (RFC 7296,
+// Section 2.4). Closed follows.
+func (m *Machine) Replaced(now time.Time) {
+	m.flags |= flagVerified
+	defer m.caught(now)
+	if m.state == StateClosed || m.state == StateLinger {
+		return
+	}
+	m.teardown(ErrClosed, ReasonReplaced)
+	m.finish(now, ReasonReplaced)
+}
+
 // abort fails the SA and tells the peer, by a notify if it is not zero, else by a
 // Delete.
 func (m *Machine) abort(now time.Time, err error, n wire.NotifyType) {

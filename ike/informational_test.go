@@ -90,6 +90,33 @@ func TestDeleteIKE(t *testing.T) {
 	}
 }
 
+// The peer lost its SAs and said so on a new one: ours end at once, and nothing is sent.
+func TestReplaced(t *testing.T) {
+	for _, busy := range []bool{false, true} {
+		s, a, b := hosts(t, 3)
+		e, o := up(t, s, a, b)
+		if busy { // an exchange is under way
+			e.CreateChild(e.Host.Request("late", iketest.DefaultPair()))
+		}
+		before := s.Datagrams
+		for range 2 {
+			e.Do(func(m *ike.Machine) { m.Replaced(s.Now) })
+		}
+		if s.Datagrams != before {
+			t.Error("the peer was told")
+		}
+		if e.Closed == nil || e.Closed.Reason != ike.ReasonReplaced || e.Failed != nil || len(e.Children) != 0 {
+			t.Errorf("%+v %v, %d children", e.Closed, e.Failed, len(e.Children))
+		}
+		if busy != (len(e.ChildErrors) == 1) {
+			t.Errorf("%v", e.ChildErrors)
+		}
+		o.Do(func(m *ike.Machine) { m.Replaced(s.Now) })
+		s.Settle(time.Minute)
+		clean(t, s)
+	}
+}
+
 func TestDeleteIKECrossing(t *testing.T) {
 	s, a, b := hosts(t, 4)
 	e, o := up(t, s, a, b)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/btns-go/btns/esp/ts"
@@ -170,13 +171,27 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 		// RFC 7619, Section 2.5 and I1: somebody nobody vouched for replaces nobody.
 		return
 	}
-	for _, other := range k.sasOf(s.peer.conn) {
+	// A copy: an SA that closes leaves the list.
+	for _, other := range slices.Clone(k.sasOf(s.peer.conn)) {
 		if other != s && other.peer != nil && other.est != nil && other.peer.canonical == s.peer.canonical {
-			k.log.Info("replaced after initial contact", "peer", other.name())
-			other.m.Delete(now)
-			k.drain(now, other)
+			k.replace(now, other)
 		}
 	}
+}
+
+// replace ends an SA that its peer has lost. What waits for it asks the peer again.
+func (k *keyer) replace(now time.Time, s *ikeSA) {
+	k.log.Info("replaced after initial contact", "peer", s.name())
+	for _, ref := range s.waiting {
+		if a := k.acquires[ref]; a != nil {
+			delete(k.acquires, ref)
+			a.ref = k.ref()
+			k.mail.post(func(now time.Time) { k.request(now, a) })
+		}
+	}
+	s.waiting = nil
+	s.m.Replaced(now)
+	k.drain(now, s)
 }
 
 func (k *keyer) removeChild(s *ikeSA, inSPI uint32, why ike.Reason) {
