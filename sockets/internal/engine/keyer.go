@@ -161,7 +161,11 @@ func (k *keyer) respond(now time.Time, path ike.Path, b []byte, v gate.Verdict) 
 		return
 	}
 	s := k.add(m, gate.Key{SPI: m.LocalSPI()}, first, path)
-	k.gate.Open(now, v, m.LocalSPI())
+	if !k.gate.Open(now, v, m.LocalSPI()) {
+		k.drop(s) // its SPI is another's: nothing was sent yet, the peer will ask again
+		k.forget(s)
+		return
+	}
 	k.drain(now, s)
 }
 
