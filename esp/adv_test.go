@@ -469,3 +469,31 @@ func TestADV_P41_ReplayProtectionIsAlwaysOn(t *testing.T) {
 	wantDrop(t, "first", i, b, Pass)
 	wantDrop(t, "second", i, b, DropReplay)
 }
+
+// TestADV_P48_ReplaysCostNoCryptography: what the window refuses is not decrypted,
+// so its octets stay as they came, and a wrong ICV is not even noticed.
+func TestADV_P48_ReplaysCostNoCryptography(t *testing.T) {
+	for _, s := range allSuites(t) {
+		o, i := pair(t, testConfig(s))
+		b := sealed(t, o, []byte("some payload"), 17)
+		wantDrop(t, s.String(), i, b, Pass)
+		p := wantDrop(t, s.String(), i, b, DropReplay)
+		if !bytes.Equal(p.Buf, b) {
+			t.Errorf("%s: a replay was decrypted", s)
+		}
+		b[len(b)-1] ^= 1
+		wantDrop(t, s.String()+": ICV of a replay", i, b, DropReplay)
+	}
+}
+
+// TestADV_P39_ClosedBetweenOpenAndCommit is the narrow case of the race: Zero came
+// while the packet was being decrypted.
+func TestADV_P39_ClosedBetweenOpenAndCommit(t *testing.T) {
+	o, i := pair(t, testConfig(suite(t, "aes256gcm16")))
+	b := sealed(t, o, []byte("in flight"), 17)
+	i.closed = true // what Zero does first
+	wantDrop(t, "closed in between", i, b, DropClosed)
+	if st := i.Snapshot(); st.Packets != 0 || st.Drops[DropClosed] != 1 || i.Highest() != 0 {
+		t.Errorf("%+v", st)
+	}
+}
