@@ -168,9 +168,9 @@ func TestADV_P44_AcquireStorm(t *testing.T) {
 
 // TestHoldLimits: one packet for each flow, 64 for each peer, 30 seconds.
 func TestHoldLimits(t *testing.T) {
-	now := time.Now()
+	clk := newClock()
 	w := newWorld()
-	a := w.host(t, 1, hostOpt{cfg: func(c *Config) { c.Now = func() time.Time { return now } }})
+	a := w.host(t, 1, hostOpt{cfg: func(c *Config) { c.Now = clk.now }})
 	s := a.path.NewSocket(SocketConfig{})
 	u, err := a.st.ListenUDP(s.Tag(), netip.AddrPortFrom(a.in4, 1000))
 	if err != nil {
@@ -190,7 +190,7 @@ func TestHoldLimits(t *testing.T) {
 	if want := uint64(2 * hold.DefaultPerPeer); st.Drops[DropHoldExpired] != want {
 		t.Errorf("%d replaced, want %d", st.Drops[DropHoldExpired], want)
 	}
-	now = now.Add(hold.DefaultLifetime)
+	clk.advance(hold.DefaultLifetime)
 	a.path.Tick()
 	if st = a.path.Stats(); st.Now.HeldPackets != 0 || st.Now.Requests != 0 {
 		t.Errorf("after the lifetime: %+v", st.Now)

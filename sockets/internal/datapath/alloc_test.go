@@ -12,17 +12,36 @@ import (
 	"github.com/btns-go/btns/tun"
 )
 
-// sink is a wire that takes everything.
+// sink is a wire that takes everything, and keeps copies between start and stop.
 type sink struct {
 	n    int
+	keep bool
+	sent [][]byte
 	done chan struct{}
+}
+
+func (s *sink) start() { s.keep, s.sent = true, nil }
+
+func (s *sink) stop() [][]byte {
+	s.keep = false
+	return s.sent
 }
 
 func (s *sink) Receive([]tun.Packet) (int, error) {
 	<-s.done
 	return 0, errClosed
 }
-func (s *sink) Send(pkts []tun.Packet) (int, error)   { s.n += len(pkts); return len(pkts), nil }
+
+func (s *sink) Send(pkts []tun.Packet) (int, error) {
+	s.n += len(pkts)
+	for i := range pkts {
+		if s.keep {
+			s.sent = append(s.sent, append([]byte(nil), pkts[i].Data()...))
+		}
+	}
+	return len(pkts), nil
+}
+
 func (s *sink) LocalAddr(netip.Addr) []netip.AddrPort { return nil }
 func (s *sink) Caps() tun.Caps                        { return tun.Caps{MTU: 1500, Batch: 64} }
 func (s *sink) Stats() tun.Stats                      { return tun.Stats{} }
@@ -109,10 +128,15 @@ func (r *rig) datagram(t testing.TB, v6 bool, n int) (*netstack.Packet, *netstac
 	if _, err := u.WriteMsg(data, to, nil); err != nil {
 		t.Fatal(err)
 	}
-	p := <-r.pkts
-	<-r.tags
-	t.Cleanup(p.Release)
-	return p, s.Tag()
+	for {
+		<-r.tags
+		p := <-r.pkts
+		if p.Flow().Dst() == to.Addr() && p.Flow().Proto() == ts.ProtoUDP {
+			t.Cleanup(p.Release)
+			return p, s.Tag()
+		}
+		p.Release() // of a connection that is going
+	}
 }
 
 // super makes the stack emit a TCP packet with much data: a connection is made by hand.

@@ -7,25 +7,30 @@ import (
 	"github.com/btns-go/btns/esp/ts"
 )
 
-// sum adds b to a running sum of 16-bit words in ones' complement (RFC 1071), kept in 64 bits. All pieces of a packet but
-// the last must have even lengths.
+// sum adds b to a running sum of 16-bit words in ones' complement (RFC 1071), kept in 64 bits and in the byte order of a
+// little-endian machine, which fold puts right at the end. All pieces of a packet but the last must have even lengths.
 func sum(b []byte, acc uint64) uint64 {
+	le := binary.LittleEndian
 	var carry uint64
-	for len(b) >= 32 {
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b), carry)
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[8:]), carry)
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[16:]), carry)
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b[24:]), carry)
-		b = b[32:]
+	for len(b) >= 64 {
+		acc, carry = bits.Add64(acc, le.Uint64(b), carry)
+		acc, carry = bits.Add64(acc, le.Uint64(b[8:]), carry)
+		acc, carry = bits.Add64(acc, le.Uint64(b[16:]), carry)
+		acc, carry = bits.Add64(acc, le.Uint64(b[24:]), carry)
+		acc, carry = bits.Add64(acc, le.Uint64(b[32:]), carry)
+		acc, carry = bits.Add64(acc, le.Uint64(b[40:]), carry)
+		acc, carry = bits.Add64(acc, le.Uint64(b[48:]), carry)
+		acc, carry = bits.Add64(acc, le.Uint64(b[56:]), carry)
+		b = b[64:]
 	}
 	for len(b) >= 8 {
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(b), carry)
+		acc, carry = bits.Add64(acc, le.Uint64(b), carry)
 		b = b[8:]
 	}
 	if len(b) > 0 {
 		var tail [8]byte
 		copy(tail[:], b)
-		acc, carry = bits.Add64(acc, binary.BigEndian.Uint64(tail[:]), carry)
+		acc, carry = bits.Add64(acc, le.Uint64(tail[:]), carry)
 	}
 	acc, carry = bits.Add64(acc, 0, carry)
 	return acc + carry
@@ -37,12 +42,12 @@ func fold(acc uint64) uint16 {
 	acc = acc>>16 + acc&0xffff
 	acc = acc>>16 + acc&0xffff
 	acc = acc>>16 + acc&0xffff
-	return ^uint16(acc)
+	return ^bits.ReverseBytes16(uint16(acc))
 }
 
 // pseudo sums the pseudo header of a packet with this IP header (RFC 9293, Section 3.1; RFC 8200, Section 8.1).
 func pseudo(ip []byte, proto uint8, length int) uint64 {
-	acc := uint64(proto) + uint64(length)
+	acc := uint64(bits.ReverseBytes16(uint16(proto))) + uint64(bits.ReverseBytes16(uint16(length)))
 	if ip[0]>>4 == 4 {
 		return sum(ip[12:20], acc)
 	}

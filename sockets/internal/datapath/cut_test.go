@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/btns-go/btns/esp"
 	"github.com/btns-go/btns/esp/ts"
@@ -27,9 +26,7 @@ func (r *rig) opened(t *testing.T, p *netstack.Packet, mode esp.Mode, mtu int) (
 		t.Fatal(err)
 	}
 	var sent [][]byte
-	spyWire := &spy{Wire: r.sink, keep: true}
-	r.path.cfg.Wire = spyWire
-	defer func() { r.path.cfg.Wire = r.sink }()
+	r.sink.start()
 	cut, ok := newCutter(p)
 	if !ok {
 		t.Fatal("no cutter")
@@ -38,9 +35,7 @@ func (r *rig) opened(t *testing.T, p *netstack.Packet, mode esp.Mode, mtu int) (
 	if d != DropUnset {
 		t.Fatalf("emit: %v", d)
 	}
-	for _, k := range spyWire.take() {
-		sent = append(sent, k.data)
-	}
+	sent = r.sink.stop()
 	for _, b := range sent {
 		k := []esp.Packet{{Buf: b, Len: len(b)}}
 		in.Open(&esp.Worker{}, k)
@@ -274,5 +269,4 @@ func BenchmarkOutput(b *testing.B) {
 			r.path.Output(smallTag, small)
 		}
 	})
-	_ = time.Now
 }

@@ -82,6 +82,18 @@ func (w *spy) Send(pkts []tun.Packet) (int, error) {
 	return len(pkts), nil
 }
 
+func (w *spy) record() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.keep, w.sent = true, nil
+}
+
+func (w *spy) refuse(f func(tun.Packet) bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lose = f
+}
+
 func (w *spy) take() []sentPacket {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -495,6 +507,18 @@ func eventually(t testing.TB, what string, f func() bool) {
 		}
 	}
 }
+
+// clock is a time that the test moves.
+type clock struct{ ns atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.ns.Store(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).UnixNano())
+	return c
+}
+
+func (c *clock) now() time.Time          { return time.Unix(0, c.ns.Load()) }
+func (c *clock) advance(d time.Duration) { c.ns.Add(int64(d)) }
 
 var errClosed = net.ErrClosed
 

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/btns-go/btns/esp"
 	"github.com/btns-go/btns/esp/spd"
@@ -299,7 +298,7 @@ func TestADV_P21_Clear(t *testing.T) {
 		{Name: "private", Word: spd.Private, Sel: pairOf("10.0.0.1/32", "0.0.0.0/0")},
 	}
 	h := w.host(t, 1, hostOpt{clear: true, policy: pols})
-	h.wire.keep = true
+	h.wire.record()
 	clearly := func(b []byte) tun.Packet { return tun.Packet{Buf: b, Len: len(b), Kind: tun.KindClear} }
 	l := h.listen(h.in4, 80, latch.Want{}, true)
 	strict := h.listen(h.in4, 81, latch.Want{}, false)
@@ -480,7 +479,7 @@ func TestOrder(t *testing.T) {
 	w := newWorld()
 	a, b := w.host(t, 1, hostOpt{}), w.host(t, 2, hostOpt{})
 	connect(t, a, b, link{})
-	a.wire.keep = true
+	a.wire.record()
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -516,8 +515,8 @@ func TestSendFailure(t *testing.T) {
 	w := newWorld()
 	a, b := w.host(t, 1, hostOpt{}), w.host(t, 2, hostOpt{})
 	ca, _ := connect(t, a, b, link{})
-	a.wire.keep = true
-	a.wire.lose = func(k tun.Packet) bool { return binary.BigEndian.Uint32(k.Data()[4:])%2 == 0 }
+	a.wire.record()
+	a.wire.refuse(func(k tun.Packet) bool { return binary.BigEndian.Uint32(k.Data()[4:])%2 == 0 })
 	s := a.path.NewSocket(SocketConfig{})
 	u, err := a.st.ListenUDP(s.Tag(), netip.AddrPortFrom(a.in4, 0))
 	if err != nil {
@@ -538,7 +537,7 @@ func TestSendFailure(t *testing.T) {
 		t.Errorf("%d packets, %+v", len(seen), a.path.Stats())
 	}
 	// The wire is gone: nothing more is tried.
-	a.wire.lose = func(tun.Packet) bool { return true }
+	a.wire.refuse(func(tun.Packet) bool { return true })
 	a.wire.take()
 	_, _ = u.WriteMsg(make([]byte, 60000), netip.AddrPortFrom(b.in4, 9), nil)
 	if n := len(a.wire.take()); n != maxSendErrors {
@@ -564,7 +563,7 @@ func TestADV_P16_Exhausted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer u.Close()
-	a.wire.keep = true
+	a.wire.record()
 	for range 5 {
 		_, _ = u.WriteMsg([]byte(secret), netip.AddrPortFrom(b.in4, 9), nil)
 	}
@@ -633,5 +632,4 @@ func TestClose(t *testing.T) {
 	}
 	_ = install
 	_, _ = u.WriteMsg([]byte("x"), netip.AddrPortFrom(b.in4, 1), nil)
-	_ = time.Now
 }

@@ -294,7 +294,7 @@ func TestADV_L10_SplitHandshake(t *testing.T) {
 	if err := b.path.InstallOutbound(good.c, 0x1234, bytes.Repeat([]byte{9}, 20)); err != nil {
 		t.Fatal(err)
 	}
-	b.wire.keep = true
+	b.wire.record()
 	good.send(tcpPacket(flow, tcpSYN, 100, 0, nil))
 	if b.path.embryos.len() != 1 {
 		t.Fatal("no connection began")
@@ -352,10 +352,10 @@ func TestADV_L12_ListenerWant(t *testing.T) {
 
 // TestEmbryosBounded: one peer can't begin connections without end, and what comes to nothing is forgotten.
 func TestEmbryosBounded(t *testing.T) {
-	now := time.Now()
+	clk := newClock()
 	w := newWorld()
 	b := w.host(t, 2, hostOpt{cfg: func(c *Config) {
-		c.Now = func() time.Time { return now }
+		c.Now = clk.now
 		c.Exists = func(ts.Flow) bool { return false }
 	}})
 	l := b.listen(b.in4, 80, latch.Want{}, false)
@@ -370,7 +370,7 @@ func TestEmbryosBounded(t *testing.T) {
 	if n := b.path.embryos.len(); n != maxPeerEmbryos || drops(b, DropEmbryo) != 100 {
 		t.Errorf("%d began, drops %v", n, b.path.Stats().Drops.Map())
 	}
-	now = now.Add(embryoGrace + time.Second)
+	clk.advance(embryoGrace + time.Second)
 	b.path.Tick()
 	if n := b.path.embryos.len(); n != 0 || b.latches.Len() != 1 {
 		t.Errorf("%d embryos and %d latches left", n, b.latches.Len())
@@ -391,7 +391,7 @@ func TestADV_L6_PolicyEdit(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.wire.take()
-		a.wire.keep = true
+		a.wire.record()
 		a.path.SetPolicy(edited)
 		if st := k.cs.Latch().State(); st != latch.StateBroken {
 			t.Errorf("%v: latch is %v", word, st)

@@ -201,9 +201,9 @@ func TestADV_P25_BadFragments(t *testing.T) {
 
 // TestFragmentLimits: number, bytes and time are bounded, for an SA and for all; a removed SA leaves nothing.
 func TestFragmentLimits(t *testing.T) {
-	now := time.Now()
+	clk := newClock()
 	w := newWorld()
-	h := w.bare(t, hostOpt{cfg: func(c *Config) { c.Now = func() time.Time { return now } }})
+	h := w.bare(t, hostOpt{cfg: func(c *Config) { c.Now = clk.now }})
 	pair := ts.Pair{Local: h.anyTo().Remote, Remote: h.anyTo().Remote}
 	f := forge(t, h.host, "moon", pair, esp.ModeTunnel)
 	head := datagramFor(false, 100)[:20]
@@ -230,7 +230,7 @@ func TestFragmentLimits(t *testing.T) {
 		t.Errorf("%d bytes in all", n)
 	}
 	// A datagram whose fragments never end in number.
-	now = now.Add(reasmLifetime)
+	clk.advance(reasmLifetime)
 	h.path.Tick()
 	if n := h.path.Stats().Now.FragmentBytes; n != 0 || len(h.path.fragging) != 0 {
 		t.Errorf("%d bytes after the lifetime, %d SAs to sweep", n, len(h.path.fragging))
