@@ -171,6 +171,8 @@ func (c *compiler) policy(i int) error {
 			return bad(fmt.Errorf("%s needs keys of %d bytes, not %d and %d", s, n, len(p.Manual.InKey), len(p.Manual.OutKey)),
 				"policies", name, "manual")
 		}
+		// Its own SAs alone serve it, whoever else's selectors overlap.
+		out.Child, out.Mode = name, p.Manual.Mode
 	}
 	c.policies = append(c.policies, out)
 	return nil

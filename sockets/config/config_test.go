@@ -51,12 +51,6 @@ secrets:
   ike-rest: {secret: "a secret for everybody else"}
 policies:
   dhcp: {remote_ts: "10.9.0.0/24[udp/67]", policy: block}
-  by-hand:
-    local_ts: 10.1.0.1
-    remote_ts: 10.4.0.1
-    manual: {spi_in: 0x100, spi_out: 0x101, suite: aes128-sha256, mode: tunnel, local: 192.0.2.1, remote: 192.0.2.4,
-      key_in: 0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f,
-      key_out: 0xff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f}
 forwards:
   - {listen: 8080, to: "10.2.0.1:80"}
   - {listen: "0.0.0.0:5353", to: "10.2.0.53:53", protocol: udp}
@@ -88,9 +82,6 @@ func TestParse(t *testing.T) {
 	if ch.Name != "net" || len(ch.RemoteTS) != 2 || ch.Mode != esp.ModeTunnel || ch.Word != "private" {
 		t.Errorf("net: %+v", ch)
 	}
-	if p := h.Policies[1]; p.Manual == nil || p.Manual.InSPI != 0x100 || p.Manual.Mode != spd.ModeTunnel || len(p.Manual.InKey) != 48 {
-		t.Errorf("by-hand: %+v", p)
-	}
 	want := []Forward{{"tcp", "127.0.0.1:8080", "10.2.0.1:80"}, {"udp", "0.0.0.0:5353", "10.2.0.53:53"}}
 	if len(f.Forwards) != 2 || f.Forwards[0] != want[0] || f.Forwards[1] != want[1] {
 		t.Errorf("forwards: %+v", f.Forwards)
@@ -103,6 +94,36 @@ func TestParse(t *testing.T) {
 	}
 	if _, err := f.Check(); err != nil {
 		t.Errorf("it does not compile: %v", err)
+	}
+}
+
+const byHand = `policies:
+  by-hand:
+    local_ts: 10.1.0.1
+    remote_ts: 10.4.0.1
+    manual: {spi_in: 0x100, spi_out: 0x101, suite: aes128-sha256, mode: tunnel, local: 192.0.2.1, remote: 192.0.2.4,
+      key_in: 0x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f,
+      key_out: 0xff0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f202122232425262728292a2b2c2d2e2f}
+`
+
+// Keys set by hand have no IKE to tell the ports: they need a wire with native ESP.
+func TestManual(t *testing.T) {
+	f, err := Parse("f.yaml", []byte("wire: {tun: btns0, addresses: [192.0.2.1/24]}\n"+byHand), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := f.Host.Policies[0]; p.Manual == nil || p.Manual.InSPI != 0x100 || p.Manual.Mode != spd.ModeTunnel || len(p.Manual.InKey) != 48 {
+		t.Errorf("by-hand: %+v", p)
+	}
+	if f.Wire.TUN != "btns0" || len(f.Wire.Addrs) != 1 {
+		t.Errorf("wire: %+v", f.Wire)
+	}
+	if _, err := f.Check(); err != nil {
+		t.Errorf("it does not compile: %v", err)
+	}
+	_, err = Parse("f.yaml", []byte(byHand), nil)
+	if want := "policies.by-hand.manual: keys set by hand need a tun wire"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
 	}
 }
 

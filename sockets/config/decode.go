@@ -58,6 +58,7 @@ type decoder struct {
 	file *File
 
 	secrets []pad.PSK
+	manuals []node // keys set by hand
 }
 
 func (d *decoder) root(n node) {
@@ -87,6 +88,11 @@ func (d *decoder) root(n node) {
 			d.file.LogLevel = choice(n, map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError})
 		},
 	})
+	for _, m := range d.manuals {
+		if d.file.Wire.TUN == "" {
+			d.r.failf(m, "keys set by hand need a tun wire: UDP sockets carry no ESP without IKE's ports")
+		}
+	}
 	// Connections look their secrets up, wherever in the file those stand.
 	for _, e := range connections.entries() {
 		d.connection(e.key, e.val)
@@ -349,7 +355,7 @@ func (d *decoder) policies(n node) {
 			"local_ts":  func(n node) { p.LocalTS = d.selectors(n) },
 			"remote_ts": func(n node) { p.RemoteTS = d.selectors(n) },
 			"policy":    func(n node) { p.Word = d.word(n) },
-			"manual":    func(n node) { p.Manual = d.manual(n) },
+			"manual":    func(n node) { p.Manual, d.manuals = d.manual(n), append(d.manuals, n) },
 		})
 		d.file.Host.Policies = append(d.file.Host.Policies, p)
 	}

@@ -120,6 +120,10 @@ func New(cfg Config) (*Engine, error) {
 		cancel()
 		return nil, err
 	}
+	if err := e.installManual(&cfg); err != nil {
+		cancel()
+		return nil, errors.Join(err, e.Stack.Close())
+	}
 	k.pool = newPool()
 	e.keying.Go(func() { k.run(e.stop) })
 	e.receive.Go(func() {
@@ -129,6 +133,34 @@ func New(cfg Config) (*Engine, error) {
 	})
 	k.mail.post(k.startChildren)
 	return e, nil
+}
+
+// ErrNoNativeESP says that keys set by hand need a wire that carries ESP without UDP: who
+// has no IKE SA has no port to send it to (RFC 3948, Section 2.2).
+var ErrNoNativeESP = errors.New("engine: keys set by hand need a wire with native ESP")
+
+// installManual makes the SAs that are keyed by hand (RFC 4301, Section 4.5.1). They stay.
+func (e *Engine) installManual(cfg *Config) error {
+	var done []uint32
+	for i := range cfg.Policy.Len() {
+		pol := cfg.Policy.Policy(i)
+		if pol.Manual == nil {
+			continue
+		}
+		err := ErrNoNativeESP
+		if cfg.Wire.Caps().NativeESP {
+			_, err = e.Data.InstallManual(pol)
+		}
+		if err != nil {
+			for _, spi := range done {
+				e.Data.Remove(spi)
+			}
+			return fmt.Errorf("policy %s: %w", pol.Name, err)
+		}
+		done = append(done, pol.Manual.InSPI)
+		cfg.Log.Info("SA keyed by hand", "policy", pol.Name, "remote", pol.Manual.Remote.String(), "suite", pol.Manual.Suite)
+	}
+	return nil
 }
 
 // Close tells the peers, stops everything and waits for it.
