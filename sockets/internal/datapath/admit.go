@@ -60,20 +60,20 @@ func (p *Path) judgeUnder(in *netstack.Inbound, s *Socket, flow ts.Flow, c *Chil
 	if in.ICMPError {
 		// It acts on a connection as much as a segment of it does.
 		if s.cfg.Kind == SocketDatagram {
-			return p.judgeDatagram(s, flow, c)
+			return p.judgeDatagram(in, s, c)
 		}
 		return permits(p.cfg.Latches.Find(flow), c, DropUnlatched)
 	}
 	switch s.cfg.Kind {
 	case SocketListener:
 		if in.Listener && in.SYN {
-			return p.judgeSYN(s, flow, c)
+			return p.judgeSYN(in, s, flow, c)
 		}
 		return permits(p.cfg.Latches.Find(flow), c, DropUnlatched)
 	case SocketConnected:
 		return p.judgeConnected(in, s, flow, c)
 	case SocketDatagram:
-		return p.judgeDatagram(s, flow, c)
+		return p.judgeDatagram(in, s, c)
 	}
 	return DropAdmitTag
 }
@@ -89,17 +89,17 @@ func permits(l *latch.Latch, c *Child, none Drop) Drop {
 	return DropLatch
 }
 
-func (p *Path) judgeDatagram(s *Socket, flow ts.Flow, c *Child) Drop {
-	if !s.wants(flow, c, false) {
+func (p *Path) judgeDatagram(in *netstack.Inbound, s *Socket, c *Child) Drop {
+	if !s.wants(in.Flow, c, false) {
 		return DropWant
 	}
-	return p.inPolicy(flow, c)
+	return p.inPolicy(in.Flow, c)
 }
 
-// inPolicy is DropUnset if the policy lets flow be protected by an SA of c's peer and kind. The selectors of c were agreed
-// under the policy of then; this is that of now, and names peers.
-func (p *Path) inPolicy(flow ts.Flow, c *Child) Drop {
-	if dec, _ := p.decide(flow); !agrees(dec.policy, c) {
+// inPolicy is DropUnset if the policy lets a packet that came be protected by an SA of c's peer and kind. The selectors of c
+// were agreed under the policy of then; this is that of now, and names peers.
+func (p *Path) inPolicy(in ts.Flow, c *Child) Drop {
+	if !agrees(p.decideIn(in), c) {
 		return DropInPolicy
 	}
 	return DropUnset
@@ -112,7 +112,7 @@ func (p *Path) judgeConnected(in *netstack.Inbound, s *Socket, flow ts.Flow, c *
 			return DropUnlatched // nothing was sent yet, so nothing can be answered
 		}
 		// A connected UDP socket may hear before it speaks.
-		if d := p.judgeDatagram(s, flow, c); d != DropUnset {
+		if d := p.judgeDatagram(in, s, c); d != DropUnset {
 			return d
 		}
 		if _, d := s.latchFor(flow); d != DropUnset {
@@ -138,7 +138,7 @@ func (p *Path) judgeConnected(in *netstack.Inbound, s *Socket, flow ts.Flow, c *
 	if flow.Proto() == ts.ProtoTCP && !in.SYN {
 		return DropUnlatched // only a simultaneous open comes before our SYN went out (RFC 5660, Section 4)
 	}
-	if d := p.judgeDatagram(s, flow, c); d != DropUnset {
+	if d := p.judgeDatagram(in, s, c); d != DropUnset {
 		return d
 	}
 	if p.cfg.Latches.Establish(l, c.Params, c.suites...) != nil || !l.Permits(c.Params) {
@@ -149,12 +149,12 @@ func (p *Path) judgeConnected(in *netstack.Inbound, s *Socket, flow ts.Flow, c *
 }
 
 // judgeSYN judges a segment that begins a connection at a listener, and latches the connection.
-func (p *Path) judgeSYN(s *Socket, flow ts.Flow, c *Child) Drop {
+func (p *Path) judgeSYN(in *netstack.Inbound, s *Socket, flow ts.Flow, c *Child) Drop {
 	listener := s.listener.Load()
 	if listener == nil {
 		return DropUnlatched
 	}
-	if d := p.judgeDatagram(s, flow, c); d != DropUnset {
+	if d := p.judgeDatagram(in, s, c); d != DropUnset {
 		return d
 	}
 	p.embryos.mu.Lock()

@@ -74,12 +74,13 @@ type Child struct {
 	// Atomic.
 	out       atomic.Pointer[outboundSA] // nil until InstallOutbound
 	path      atomic.Pointer[pathState]
-	serial    atomic.Uint64 // order of InstallOutbound: later ones win
-	gone      atomic.Bool   // set by Remove
-	heardAny  atomic.Bool   // Config.FirstInbound was called
-	exhausted atomic.Bool   // Config.Exhausted was called
-	heard     atomic.Int64  // Unix nanoseconds of the last authentic packet, 0 for none
-	sent      atomic.Int64  // same, of the last packet sent
+	told      atomic.Pointer[tun.Path] // what Config.Moved was called with last, nil once the peer is back or SetPath was called
+	serial    atomic.Uint64            // order of InstallOutbound: later ones win
+	gone      atomic.Bool              // set by Remove
+	heardAny  atomic.Bool              // Config.FirstInbound was called
+	exhausted atomic.Bool              // Config.Exhausted was called
+	heard     atomic.Int64             // Unix nanoseconds of the last authentic packet, 0 for none
+	sent      atomic.Int64             // same, of the last packet sent
 
 	// gate is held for reading while a batch of packets is opened and delivered, and for writing to close the child, so that
 	// nothing is delivered after Remove returned.

@@ -40,7 +40,7 @@ type spy struct {
 	tun.Wire
 	clear   bool
 	mtu     int
-	onClear func(b []byte) // where clear packets go
+	onClear atomic.Pointer[func(b []byte)] // where clear packets go
 
 	mu   sync.Mutex
 	sent []sentPacket
@@ -70,8 +70,8 @@ func (w *spy) Send(pkts []tun.Packet) (int, error) {
 			return i, tun.ErrTooBig
 		}
 		if k.Kind == tun.KindClear {
-			if w.onClear != nil {
-				w.onClear(bytes.Clone(k.Data()))
+			if f := w.onClear.Load(); f != nil {
+				(*f)(bytes.Clone(k.Data()))
 			}
 			continue
 		}

@@ -178,8 +178,8 @@ func (r *receiver) group(pkts []tun.Packet, i int, now time.Time) {
 	r.merge.flush()
 }
 
-// checkPath tells the engine that a child's newest packet came over another path. Only the newest says where the peer is
-// now: an older one may have been delayed or kept by somebody (RFC 7296, Section 2.23).
+// checkPath tells the engine that a child's newest packet came over another path, once for each. Only the newest says where
+// the peer is now: an older one may have been delayed or kept by somebody (RFC 7296, Section 2.23).
 func (p *Path) checkPath(c *Child, k *tun.Packet, seq uint64) {
 	if p.cfg.Moved == nil {
 		return
@@ -188,8 +188,17 @@ func (p *Path) checkPath(c *Child, k *tun.Packet, seq uint64) {
 	if !cur.Local.Addr().IsValid() || cur.Local.Addr().IsUnspecified() {
 		cur.Local = k.Path.Local
 	}
-	if cur != k.Path && c.in.Highest() == seq {
-		p.cfg.Moved(c, k.Path)
+	told := c.told.Load()
+	switch {
+	case cur == k.Path:
+		if told != nil {
+			c.told.Store(nil)
+		}
+	case told != nil && *told == k.Path, c.in.Highest() != seq:
+	default:
+		to := k.Path
+		c.told.Store(&to)
+		p.cfg.Moved(c, to)
 	}
 }
 

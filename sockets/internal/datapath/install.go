@@ -119,6 +119,7 @@ func (p *Path) stateFor(o *outboundSA, path tun.Path) *pathState {
 func (p *Path) setPath(c *Child, path tun.Path) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	c.told.Store(nil)
 	if o := c.out.Load(); o != nil {
 		c.path.Store(p.stateFor(o, path))
 	} else {
@@ -166,16 +167,24 @@ func (p *Path) conflicting(f ts.Flow, params *latch.Params) bool {
 	}) != nil
 }
 
+// keeps reports whether db lets a latched flow go on: it is to be protected, in the mode that is latched, and by a peer such
+// as the one that it has SAs with. While there is no SA, who the policy's peer is shows when there is one.
+func (p *Path) keeps(db *spd.DB, f ts.Flow, params *latch.Params) bool {
+	pol := db.Lookup(true, f)
+	if pol == nil || !pol.Word.AllowsSA() || pol.Mode != spd.ModeUnset && uint8(pol.Mode) != params.Mode {
+		return false
+	}
+	congruent := func(c *Child) bool { return latch.Congruent(params, c.Params, []string{c.Params.Suite}) }
+	return p.index.best(f, func(c *Child) bool { return congruent(c) && agrees(pol, c) }) != nil || p.index.best(f, congruent) == nil
+}
+
 func (p *Path) setPolicy(db *spd.DB) {
 	if db == nil {
 		db = p.nothing
 	}
 	p.policyMu.Lock()
 	defer p.policyMu.Unlock()
-	keeps := func(f ts.Flow, _ *latch.Params) bool {
-		pol := db.Lookup(true, f)
-		return pol != nil && pol.Word.AllowsSA()
-	}
+	keeps := func(f ts.Flow, params *latch.Params) bool { return p.keeps(db, f, params) }
 	// Before, so that nothing passes under the new policy that it would break; after, for those born between (RFC 5660,
 	// Section 2.3).
 	p.cfg.Latches.Judge(keeps, "policy changed").Deliver()

@@ -55,6 +55,18 @@ func (p *Path) decide(f ts.Flow) (decision, uint64) {
 	return d, e
 }
 
+// decideIn returns the policy for a packet that arrives, nil for none. f is its flow as it came: for ICMP the direction
+// matters (RFC 4301, Section 4.4.1.3). No flow that leaves has the same key: its source is ours.
+func (p *Path) decideIn(f ts.Flow) *spd.Policy {
+	e := p.epoch.Load()
+	d, ok := p.cache.Get(f, e)
+	if !ok {
+		d.policy = p.policy.Load().Lookup(false, f)
+		p.cache.Put(f, e, d)
+	}
+	return d.policy
+}
+
 // agrees reports whether a policy's traffic may go under c.
 func agrees(pol *spd.Policy, c *Child) bool {
 	return pol != nil && pol.Word.AllowsSA() &&
@@ -137,6 +149,10 @@ func (p *Path) output(tag *netstack.Tag, pkt *netstack.Packet) {
 func (p *Path) route(o *outgoing) (kept bool) {
 	if !o.flow.IsValid() {
 		p.count.drop(DropOutFlow)
+		return false
+	}
+	if p.closed.Load() {
+		p.count.drop(DropRemoved)
 		return false
 	}
 	if o.tag == nil {

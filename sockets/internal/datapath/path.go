@@ -45,7 +45,7 @@ type Config struct {
 	// FirstInbound: the first authentic packet of a child arrived (RFC 7296, Section 2.8: now its responder may send).
 	FirstInbound func(*Child)
 	// Moved: the newest authentic packet of a child came over another path than CurrentPath (RFC 7296, Section 2.23). The
-	// callee decides and calls SetPath. It is called again until then, at most once per batch.
+	// callee decides and calls SetPath. It is called once for each new path.
 	Moved func(*Child, tun.Path)
 	// Exhausted: the child has no sequence number left; called once.
 	Exhausted func(*Child)
