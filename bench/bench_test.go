@@ -118,15 +118,21 @@ func BenchmarkESP(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
+			b.Cleanup(x.free)
+			var nonce uint64
+			seal := func() error { return x.seal(x.pkts) }
+			open := func() error { return x.open(x.pkts) }
+			bareSeal := func() error { nonce += ringPackets; return x.bareSeal(x.pkts, nonce) }
+			bareOpen := func() error { return x.bareOpen(x.pkts, nonce) }
 			for _, c := range []struct {
 				name         string
 				before, what func() error
 				after        func() error
 			}{
-				{"seal", nil, x.seal, x.open},
-				{"open", x.seal, x.open, nil},
-				{"bare-seal", nil, x.bareSeal, x.bareOpen},
-				{"bare-open", x.bareSeal, x.bareOpen, nil},
+				{"seal", nil, seal, open},
+				{"open", seal, open, nil},
+				{"bare-seal", nil, bareSeal, bareOpen},
+				{"bare-open", bareSeal, bareOpen, nil},
 			} {
 				b.Run(name+"/"+params(map[string]any{"size": size})+"/"+c.name, func(b *testing.B) {
 					b.SetBytes(int64(len(x.pkts) * size))
