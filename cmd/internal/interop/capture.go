@@ -46,6 +46,7 @@ func NewCapture(t testing.TB, ns *NS, snap int) *Capture {
 // Seen is what a capture holds.
 type Seen struct {
 	IKE       int // datagrams
+	IKE500    int // of them, from or to port 500
 	ESPUDP    int // ESP packets in UDP
 	ESPNative int // ESP packets in IP
 	Keepalive int
@@ -186,6 +187,7 @@ func (s *Seen) udp(b []byte) bool {
 	}
 	from, to, b := binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:]), b[8:]
 	if from == 500 || to == 500 {
+		s.IKE500++
 		return s.ike(b)
 	}
 	if len(b) == 1 && b[0] == 0xff {

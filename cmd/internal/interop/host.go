@@ -102,6 +102,9 @@ type HostConfig struct {
 	YAML   string   // the configuration
 	KeyLog bool     // write the keys of all SAs to Host.KeyLog
 	Caps   []string // capabilities, as "net_admin"
+	// Command runs `btns up` in another way: unprivileged already, and with the
+	// configuration and no control socket. The fields but NS are not used then.
+	Command []string
 }
 
 // Up runs a host and waits until it is up.
@@ -115,6 +118,9 @@ func Up(t testing.TB, cfg HostConfig) *Host {
 func launch(t testing.TB, cfg HostConfig) *Host {
 	t.Helper()
 	Need(t, "setpriv")
+	if cfg.Command != nil {
+		return &Host{Process: Start(t, "btns", cfg.NS.Command(cfg.Command...))}
+	}
 	if cfg.Dir == "" {
 		cfg.Dir = Dir(t)
 	}

@@ -55,11 +55,13 @@ type setup struct {
 	two               bool   // a second child to farOther
 	yaml              string // more of our file
 	keyLog            bool
-	noDaemon          bool // nobody at the other end
-	wire              string
+	noDaemon          bool   // nobody at the other end
+	wire              string // YAML
 	nearOuter         string // NearAddr
 	caps              []string
-	command           []string // run btns with this instead of `btns up`
+	command           []string       // runs btns up with btnsConf, instead of start's own way
+	snap              int            // bytes of a frame that are captured; 512
+	up                func(w *world) // called when btns is up
 }
 
 // A world is a setup that runs.
@@ -89,7 +91,7 @@ func (s setup) start(t *testing.T, web *interop.Web) *world {
 	web.Serve(t, w.far, farInner+":80")
 	web.Serve(t, w.far, farOther+":80")
 	web.Serve(t, w.near, localWeb)
-	w.cap = interop.NewCapture(t, w.near, 512)
+	w.cap = interop.NewCapture(t, w.near, s.snap)
 
 	dir := interop.Dir(t)
 	if !s.noDaemon {
@@ -98,7 +100,11 @@ func (s setup) start(t *testing.T, web *interop.Web) *world {
 	}
 	w.host = interop.Up(t, interop.HostConfig{
 		NS: w.near, Binary: path, Dir: dir, YAML: s.btnsConf(), KeyLog: s.keyLog, Caps: s.caps,
+		Command: s.command,
 	})
+	if s.up != nil {
+		s.up(w)
+	}
 	return w
 }
 
@@ -107,6 +113,9 @@ func (s setup) defaults() setup {
 		if *p == "" {
 			*p = v
 		}
+	}
+	if s.snap == 0 {
+		s.snap = 512
 	}
 	def(&s.ike, ikeX25519)
 	def(&s.esp, espGCM)
@@ -206,7 +215,10 @@ func (s setup) btnsConf() string {
 	}
 	p("connections:\n  moon:")
 	if !s.responder {
-		p("    remote_addrs: %s\n    remote_port: 4500", interop.FarAddr)
+		p("    remote_addrs: %s", interop.FarAddr)
+		if !strings.Contains(s.conn, "remote_port") {
+			p("    remote_port: 4500")
+		}
 	}
 	p("    proposals: [%s]", s.ike)
 	if s.auth == "psk" {
