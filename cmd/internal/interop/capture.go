@@ -37,7 +37,7 @@ func NewCapture(t testing.TB, ns *NS, snap int) *Capture {
 	t.Helper()
 	Need(t, "tcpdump")
 	c := &Capture{t: t, ns: ns, File: filepath.Join(Dir(t), "link.pcap")}
-	c.p = Start(t, "tcpdump", ns.Command("tcpdump", "-i", Link, "-n", "--immediate-mode", "-U", "-B", "32768",
+	c.p = Start(t, "tcpdump", ns.Command("tcpdump", "-i", ns.Link, "-n", "--immediate-mode", "-U", "-B", "32768",
 		"-s", fmt.Sprint(snap), "-Z", "root", "-w", c.File))
 	c.p.Await(`listening on`)
 	return c

@@ -21,14 +21,15 @@ const (
 	FarAddr  = "192.0.2.2" // where the peer runs
 )
 
-// Link is the name of the link in both hosts.
-const Link = "eth0"
+// link is the name of the link in both hosts of a pair.
+const link = "eth0"
 
 // An NS is a network namespace: a host.
 type NS struct {
 	Name string
 	Addr string // on the link
 	Peer string // the other host's
+	Link string // the link's name
 }
 
 var pairs atomic.Uint32 // for unique names
@@ -39,11 +40,12 @@ func NewPair(t testing.TB) (near, far *NS) {
 	Need(t, "ip", "unshare")
 	base := fmt.Sprintf("btns-%d-%d", os.Getpid(), pairs.Add(1))
 	near, far = newNS(t, base+"a"), newNS(t, base+"b")
-	near.Addr, near.Peer, far.Addr, far.Peer = NearAddr, FarAddr, FarAddr, NearAddr
-	run(t, "ip", "link", "add", Link, "netns", near.Name, "type", "veth", "peer", "name", Link, "netns", far.Name)
+	near.Addr, near.Peer, near.Link = NearAddr, FarAddr, link
+	far.Addr, far.Peer, far.Link = FarAddr, NearAddr, link
+	run(t, "ip", "link", "add", link, "netns", near.Name, "type", "veth", "peer", "name", link, "netns", far.Name)
 	for _, ns := range []*NS{near, far} {
-		ns.IP(t, "addr", "add", ns.Addr+"/24", "dev", Link)
-		ns.IP(t, "link", "set", Link, "up")
+		ns.IP(t, "addr", "add", ns.Addr+"/24", "dev", link)
+		ns.IP(t, "link", "set", link, "up")
 	}
 	return near, far
 }

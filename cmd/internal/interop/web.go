@@ -56,12 +56,7 @@ func NewWeb(n int) *Web {
 // Serve serves on a host's address until the test ends.
 func (w *Web) Serve(t testing.TB, ns *NS, addr string) {
 	t.Helper()
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, Page) })
-	mux.HandleFunc("GET /big", func(rw http.ResponseWriter, r *http.Request) {
-		http.ServeContent(rw, r, "big", time.Time{}, bytes.NewReader(w.File))
-	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: patience}
+	srv := w.server()
 	ln := ns.Listen(t, addr)
 	done := make(chan struct{})
 	go func() {
@@ -69,6 +64,25 @@ func (w *Web) Serve(t testing.TB, ns *NS, addr string) {
 		_ = srv.Serve(ln)
 	}()
 	t.Cleanup(func() { _ = srv.Close(); <-done })
+}
+
+func (w *Web) server() *http.Server {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(rw http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(rw, Page) })
+	mux.HandleFunc("GET /big", func(rw http.ResponseWriter, r *http.Request) {
+		http.ServeContent(rw, r, "big", time.Time{}, bytes.NewReader(w.File))
+	})
+	return &http.Server{Handler: mux, ReadHeaderTimeout: patience}
+}
+
+// Forever serves on this very host, and says on standard output when it does.
+func (w *Web) Forever(addr string) error {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	fmt.Println("serving", ln.Addr())
+	return w.server().Serve(ln)
 }
 
 // A Fetch is what curl got.
