@@ -211,13 +211,13 @@ func (r *receiver) inner(c *Child, e *esp.Packet, k *tun.Packet, now time.Time) 
 		}
 	} else {
 		b = e.Payload()
-		if k.ECN&3 != 0 && !mergeECN(b, k.ECN) {
-			return DropECN
-		}
 	}
 	f, info, ok := ts.ParseFlow(b)
 	if !ok || info.TTL == 0 {
 		return DropInner
+	}
+	if c.Mode == esp.ModeTunnel && k.ECN&3 != 0 && !mergeECN(b, &info, k.ECN) {
+		return DropECN
 	}
 	b = b[:info.TotalLen:info.TotalLen]
 	if info.Fragment || info.FragHeaderOff != 0 {
@@ -308,20 +308,19 @@ func rebuild(c *Child, e *esp.Packet, ecn uint8) []byte {
 
 // mergeECN gives an inner packet the ECN field that it has after the tunnel (RFC 6040, Section 4.2), false if it must be
 // dropped.
-func mergeECN(b []byte, outer uint8) bool {
-	if b[0]>>4 == 4 {
-		ecn, ok := tun.DecapECN(b[1], outer)
-		if ok && ecn != b[1]&3 {
-			b[1] = b[1]&^3 | ecn
-			fixIPv4(b, int(b[0]&15)*4)
-		}
+func mergeECN(b []byte, info *ts.PacketInfo, outer uint8) bool {
+	ecn, ok := tun.DecapECN(info.ECN, outer)
+	if !ok || ecn == info.ECN {
 		return ok
 	}
-	ecn, ok := tun.DecapECN(b[1]>>4, outer)
-	if ok {
+	info.ECN = ecn
+	if b[0]>>4 == 4 {
+		b[1] = b[1]&^3 | ecn
+		fixIPv4(b, info.HeaderLen)
+	} else {
 		b[1] = b[1]&^0x30 | ecn<<4
 	}
-	return ok
+	return true
 }
 
 // inClear takes in a packet outside IPsec.
