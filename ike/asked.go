@@ -4,9 +4,9 @@ import "time"
 
 // asked is Work that is out.
 type asked struct {
-	id     WorkID
-	decide bool // its answer may bring an SPI
-	then   func(now time.Time, r WorkResult)
+	id   WorkID
+	spi  bool // its answer may bring an SPI
+	then func(now time.Time, r WorkResult)
 }
 
 // ask records that w was emitted and what follows on its answer. An answer of the
@@ -15,8 +15,9 @@ func ask[R any, P interface {
 	*R
 	WorkResult
 }](m *Machine, w Work, then func(now time.Time, r P)) {
-	_, decide := w.(*WorkDecide)
-	m.asked = append(m.asked, asked{id: w.WorkID(), decide: decide, then: func(now time.Time, r WorkResult) {
+	var none R
+	_, spi := bringsSPI(P(&none))
+	m.asked = append(m.asked, asked{id: w.WorkID(), spi: spi, then: func(now time.Time, r WorkResult) {
 		p, ok := r.(P)
 		if !ok || p == nil {
 			p = new(R)
@@ -24,6 +25,24 @@ func ask[R any, P interface {
 		then(now, p)
 	}})
 	m.emit(w)
+}
+
+// bringsSPI returns the SPI that comes with a result, 0 for none, and whether results
+// of its type can bring one.
+func bringsSPI(r WorkResult) (spi uint32, may bool) {
+	switch r := r.(type) {
+	case *DecideResult:
+		if r != nil && r.Refuse == 0 {
+			spi = r.SPI
+		}
+		return spi, true
+	case *RekeyResult:
+		if r != nil && r.Err == nil {
+			spi = r.SPI
+		}
+		return spi, true
+	}
+	return 0, false
 }
 
 func (m *Machine) workID() WorkID {
@@ -45,8 +64,8 @@ func (m *Machine) Complete(now time.Time, id WorkID, r WorkResult) {
 		}
 		if a.then != nil {
 			a.then(now, r)
-		} else if d, ok := r.(*DecideResult); ok && d != nil && d.Refuse == 0 && d.SPI != 0 {
-			m.emit(&SPIReleased{SPI: d.SPI}) // too late
+		} else if spi, _ := bringsSPI(r); spi != 0 {
+			m.emit(&SPIReleased{SPI: spi}) // too late
 		}
 		m.pump(now)
 		return

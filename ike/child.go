@@ -21,14 +21,40 @@ type child struct {
 	ref     uint64
 	name    string
 	in, out uint32
-	larval  bool           // selected, but its key exchange is still being computed
-	deleted bool           // our Delete is queued or sent
-	held    *ChildOutbound // waits for proof that the peer receives
 	old     uint32         // inbound SPI of the child SA this one replaces
+	held    *ChildOutbound // waits for proof that the peer receives
+
+	larval    bool // selected, but its key exchange is still being computed
+	deleted   bool // our Delete is queued or sent
+	rekeying  bool // our request to replace it is queued or sent
+	replaced  bool // another child SA has taken its place
+	transport bool
+	tries     uint8  // rekeyings that failed in a row
+	why       Reason // why it is being deleted; 0: by request
+	onDead    Action
+	onClose   Action
+
+	suite      suite.ESP
+	pair       ts.Pair
+	soft, hard time.Time // to be rekeyed, expires; zero: never
+	used       time.Time // last packet
+	inactivity time.Duration
 }
 
+// removed is the event for its end. What the owner wants then depends on why.
 func (c *child) removed(why Reason) *ChildRemoved {
-	return &ChildRemoved{InSPI: c.in, OutSPI: c.out, Ref: c.ref, Name: c.name, Reason: why}
+	if c.why != 0 && (why == ReasonDeleted || why == ReasonPeerDeleted) {
+		why = c.why
+	}
+	r := &ChildRemoved{InSPI: c.in, OutSPI: c.out, Ref: c.ref, Name: c.name, Reason: why}
+	switch {
+	case c.replaced || c.deleted && why != ReasonExpired:
+	case why == ReasonFailed:
+		r.Action = c.onDead
+	case why == ReasonPeerDeleted || why == ReasonExpired:
+		r.Action = c.onClose
+	}
+	return r
 }
 
 func (m *Machine) childIn(spi uint32) *child {
@@ -192,7 +218,7 @@ func (m *Machine) decide(now time.Time, o *offer, who identity) {
 // decided checks the answer: what the engine grants must have been asked for.
 func (m *Machine) decided(now time.Time, o *offer, r *DecideResult) {
 	if r.Refuse == 0 && r.SPI == 0 {
-		r = &DecideResult{Refuse: wire.NotifyTemporaryFailure, Err: errMissing}
+		r = &DecideResult{Refuse: wire.NotifyTSUnacceptable, Err: errMissing}
 	}
 	if r.Refuse != 0 {
 		m.refuseChild(now, o, notify(r.Refuse, nil), r.Err)
@@ -208,6 +234,11 @@ func (m *Machine) decided(now time.Time, o *offer, r *DecideResult) {
 	if !r.Transport {
 		asked = o.asked
 	}
+	if no := m.rekeyGone(o); no != nil {
+		m.release(r.SPI)
+		m.refuseChild(now, o, no, errGone)
+		return
+	}
 	switch {
 	case i < 0 || r.Suite.KeyLen() == 0:
 		wrong(wire.NotifyNoProposalChosen, "a proposal")
@@ -217,6 +248,11 @@ func (m *Machine) decided(now time.Time, o *offer, r *DecideResult) {
 		return
 	case !within(asked, r.Pair):
 		wrong(wire.NotifyTSUnacceptable, "traffic")
+		return
+	case o.rekey != nil && !within(r.Pair, o.rekey.pair):
+		// RFC 7296, Section 2.9.2: not narrower than what is in use (ADV-E4).
+		m.release(r.SPI)
+		m.refuseChild(now, o, notify(wire.NotifyTSUnacceptable, nil), errNarrower)
 		return
 	}
 	out := espSPI(o.proposals[i])
@@ -253,8 +289,32 @@ func (m *Machine) refuseChild(now time.Time, o *offer, n *wire.Notify, why error
 	m.respond(now, n)
 }
 
+var (
+	errGone     = errors.New("the child SA to be rekeyed is gone, or going")
+	errNarrower = errors.New("narrower than the child SA to be rekeyed")
+)
+
+// rekeyGone returns the refusal for a rekeying whose old child SA has gone while it was
+// being decided (RFC 7296, Section 2.25.1).
+func (m *Machine) rekeyGone(o *offer) *wire.Notify {
+	switch {
+	case o.rekey == nil:
+		return nil
+	case !slices.Contains(m.children, o.rekey):
+		return &wire.Notify{Protocol: wire.ProtocolESP, SPI: spi32(o.rekey.out), NType: wire.NotifyChildSANotFound}
+	case o.rekey.deleted:
+		return notify(wire.NotifyTemporaryFailure, nil)
+	}
+	return nil
+}
+
 // grant makes the child SA and answers.
 func (m *Machine) grant(now time.Time, o *offer, r *DecideResult, out uint32, public []byte, shared suite.Secret) {
+	if no := m.rekeyGone(o); no != nil {
+		m.release(r.SPI)
+		m.refuseChild(now, o, no, errGone)
+		return
+	}
 	itor, rtoi, err := suite.ChildKeys(m.suite, r.Suite, m.skd, o.ni, o.nr, shared)
 	shared.Zero()
 	if err != nil {
@@ -283,10 +343,13 @@ func (m *Machine) grant(now time.Time, o *offer, r *DecideResult, out uint32, pu
 	if o.rekey != nil {
 		c.old = o.rekey.in
 	}
-	made := &made{child: c, pair: r.Pair, suite: r.Suite, transport: r.Transport, inKey: itor, outKey: rtoi}
+	made := &made{child: c, pair: r.Pair, suite: r.Suite, transport: r.Transport, terms: r.Terms, inKey: itor, outKey: rtoi}
 	if o.first {
 		m.authRespond(now, ps, made)
 		return
+	}
+	if o.rekey != nil {
+		m.peerRekeyed(o.rekey, o.ni, o.nr)
 	}
 	m.answerChild(now, ps, made)
 }
@@ -298,6 +361,7 @@ type made struct {
 	suite         suite.ESP
 	transport     bool
 	initiator     bool // of the exchange
+	terms         Terms
 	inKey, outKey suite.Secret
 }
 
@@ -308,7 +372,7 @@ func (m *Machine) answerChild(now time.Time, ps []wire.Payload, c *made) {
 		m.respond(now, ps...)
 		return
 	}
-	outbound := m.installInbound(c)
+	outbound := m.installInbound(now, c)
 	m.respond(now, ps...)
 	if m.state != StateEstablished {
 		return // the answer could not be made; all is torn down
@@ -324,9 +388,15 @@ func (m *Machine) answerChild(now time.Time, ps []wire.Payload, c *made) {
 
 // installInbound emits the key log and ChildInbound and returns what ChildOutbound
 // will be.
-func (m *Machine) installInbound(c *made) *ChildOutbound {
+func (m *Machine) installInbound(now time.Time, c *made) *ChildOutbound {
 	x := Child{Ref: c.child.ref, Name: c.child.name, InSPI: c.child.in, OutSPI: c.child.out, Suite: c.suite, Pair: c.pair,
-		Transport: c.transport, Encap: m.has(flagEncap), Path: m.path, Initiator: c.initiator, Replaces: c.child.old}
+		Transport: c.transport, Encap: m.has(flagEncap), Path: m.path, Initiator: c.initiator, Replaces: c.child.old,
+		Limits: m.limits(&c.terms.Lifetime)}
+	k := c.child
+	k.suite, k.pair, k.transport = c.suite, c.pair, c.transport
+	k.soft, k.hard = m.times(now, &c.terms.Lifetime)
+	k.used, k.inactivity = now, c.terms.Inactivity
+	k.onDead, k.onClose = c.terms.DPDAction, c.terms.CloseAction
 	if !slices.Contains(m.children, c.child) {
 		m.children = append(m.children, c.child)
 	}
@@ -354,8 +424,27 @@ func (m *Machine) FirstInbound(now time.Time, inSPI uint32) {
 
 // Heard says that authentic traffic came in on the child SA with our inbound SPI.
 func (m *Machine) Heard(now time.Time, inSPI uint32) {
-	if now.After(m.heard) && m.childIn(inSPI) != nil {
+	c := m.childIn(inSPI)
+	if c == nil {
+		return
+	}
+	if now.After(m.heard) {
 		m.heard = now
+	}
+	c.use(now)
+}
+
+// Used says that a packet was sent on the child SA with our inbound SPI. Only those
+// with Terms.Inactivity need it.
+func (m *Machine) Used(now time.Time, inSPI uint32) {
+	if c := m.childIn(inSPI); c != nil {
+		c.use(now)
+	}
+}
+
+func (c *child) use(now time.Time) {
+	if now.After(c.used) {
+		c.used = now
 	}
 }
 

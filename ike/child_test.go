@@ -85,7 +85,7 @@ func TestChildRefusals(t *testing.T) {
 	}{
 		{"proposal", func(a, b *iketest.Host) { b.ESP = iketest.MustESP("aes128gcm16") }, wire.NotifyNoProposalChosen, "chacha20poly1305"},
 		{"selectors", func(a, b *iketest.Host) { b.Allow = iketest.Pair("172.16.0.0/12", "172.16.0.0/12") }, wire.NotifyTSUnacceptable, "10.3.0.0/16"},
-		{"policy", func(a, b *iketest.Host) { b.Refuse = wire.NotifyTemporaryFailure }, wire.NotifyTemporaryFailure, "sun"},
+		{"policy", func(a, b *iketest.Host) { b.Refuse = wire.NotifySinglePairRequired }, wire.NotifySinglePairRequired, "sun"},
 		{"ADV-E11 cap", func(a, b *iketest.Host) { b.Config.MaxChildren = 1 }, wire.NotifyNoAdditionalSAs, ""},
 	}
 	for i, tt := range tests {
@@ -275,7 +275,7 @@ func TestUselessAnswers(t *testing.T) {
 		if len(e.ChildErrors) != 1 {
 			t.Fatalf("%s: %v", name, e.ChildErrors)
 		}
-		wantNotify(t, e.ChildErrors[0], wire.NotifyTemporaryFailure, true)
+		wantNotify(t, e.ChildErrors[0], wire.NotifyTSUnacceptable, true)
 	}
 	for name, bad := range map[string]func(ike.Work) bool{
 		"first key": func(w ike.Work) bool { k, ok := w.(*ike.WorkKE); return ok && k.Peer == nil },
@@ -462,17 +462,38 @@ func TestPeerRekeysWhatWeDelete(t *testing.T) {
 	s, a, b := hosts(t, 68)
 	e, o := up(t, s, a, b)
 	old := a.Child()
-	rekey(s, old.InSPI)
 	// Both at once: the delete of one end crosses the rekeying of the other.
 	o.Do(func(m *ike.Machine) { m.DeleteChild(s.Now, old.OutSPI) })
-	e.CreateChild(a.Request("net", iketest.DefaultPair()))
+	e.Do(func(m *ike.Machine) { m.RekeyChild(s.Now, old.InSPI) })
+	answers := watch(s, "CREATE_CHILD_SA response")
 	s.Run(time.Second, nil)
-	s.Settle(time.Minute)
+	s.Settle(5 * time.Minute)
 	clean(t, s)
-	if len(e.ChildErrors) != 1 {
-		t.Fatalf("%v", e.ChildErrors)
+	if len(*answers) != 1 || (*answers)[0] != wire.NotifyTemporaryFailure {
+		t.Fatalf("answers %v", *answers)
 	}
-	wantNotify(t, e.ChildErrors[0], wire.NotifyTemporaryFailure, true)
+	if len(e.Children) != 0 || len(o.Children) != 0 || len(e.RekeyErrors) != 0 || len(e.ChildErrors) != 0 {
+		t.Errorf("%d and %d child SAs, %v %v", len(e.Children), len(o.Children), e.RekeyErrors, e.ChildErrors)
+	}
+}
+
+// watch collects the first error notify, or 0, of every message of a kind.
+func watch(s *iketest.Sim, kind string) *[]wire.NotifyType {
+	var got []wire.NotifyType
+	s.Rewrite(func(o *iketest.Opened) bool {
+		if o.Kind() != kind {
+			return false
+		}
+		var n wire.NotifyType
+		for _, p := range o.Payloads {
+			if x, ok := p.(*wire.Notify); ok && x.NType.IsError() {
+				n = x.NType
+			}
+		}
+		got = append(got, n)
+		return false
+	})
+	return &got
 }
 
 func TestPeerRekeysIKE(t *testing.T) {

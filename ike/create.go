@@ -25,6 +25,9 @@ type childTask struct {
 	tried []uint16 // groups that INVALID_KE_PAYLOAD has led to
 	ni    []byte
 	gone  []uint32 // the peer deleted these while our request was out
+	rekey uint32   // our inbound SPI of the child SA it is to replace; 0: none
+	rival []byte   // lowest nonce of the peer's exchange that replaced the same one
+	tries uint8    // answers of TEMPORARY_FAILURE
 }
 
 // proposals returns our offer as sent.
@@ -36,8 +39,12 @@ func (t *childTask) proposals() []wire.Proposal {
 	return numbered(ps, spi32(t.req.SPI))
 }
 
-// appendChild appends [N(USE_TRANSPORT_MODE)], SA, [Ni], [KEi], TSi, TSr.
+// appendChild appends [N(REKEY_SA)], [N(USE_TRANSPORT_MODE)], SA, [Ni], [KEi], TSi, TSr.
 func (m *Machine) appendChild(ps []wire.Payload, t *childTask) []wire.Payload {
+	if t.rekey != 0 {
+		// RFC 7296, Section 1.3.3: the SPI on which we receive.
+		ps = append(ps, &wire.Notify{Protocol: wire.ProtocolESP, SPI: spi32(t.rekey), NType: wire.NotifyRekeySA})
+	}
 	if t.req.Transport {
 		ps = append(ps, notify(wire.NotifyUseTransportMode, nil))
 	}
@@ -67,7 +74,8 @@ func (m *Machine) CreateChild(now time.Time, req ChildRequest) {
 	m.pump(now)
 }
 
-// childEnds tells, once, that a requested child SA will not be.
+// childEnds tells, once, that a requested child SA will not be. Of one that was to
+// replace another nobody has heard: only its SPI goes back.
 func (m *Machine) childEnds(t *childTask, err error) {
 	if t.over {
 		return
@@ -75,6 +83,9 @@ func (m *Machine) childEnds(t *childTask, err error) {
 	t.over = true
 	t.key = nil
 	m.release(t.req.SPI)
+	if t.rekey != 0 {
+		return
+	}
 	m.emit(&ChildFailed{Ref: t.req.Ref, Name: t.req.Name, Err: err})
 }
 
@@ -96,7 +107,7 @@ func (m *Machine) startCreate(now time.Time, t *task) {
 		}
 		m.prep = nil
 		if r.Err != nil || r.Key == nil {
-			m.childEnds(c, fmt.Errorf("ike: %s: key for %s: %w", m.peerName(), wire.GroupName(c.group), orMissing(r.Err)))
+			m.createFails(now, c, fmt.Errorf("ike: %s: key for %s: %w", m.peerName(), wire.GroupName(c.group), orMissing(r.Err)))
 			return
 		}
 		c.key = r.Key
@@ -105,9 +116,13 @@ func (m *Machine) startCreate(now time.Time, t *task) {
 }
 
 func (m *Machine) sendCreate(now time.Time, t *task) {
+	if m.moot(t.child) { // since it was queued
+		m.childEnds(t.child, nil)
+		return
+	}
 	var err error
 	if t.child.ni, err = m.random(nonceLen); err != nil {
-		m.childEnds(t.child, err)
+		m.createFails(now, t.child, err)
 		return
 	}
 	m.send(now, wire.ExchangeCreateChildSA, t, m.appendChild(nil, t.child)...)
@@ -139,11 +154,12 @@ func (m *Machine) childSelected(now time.Time, msg *message, t *childTask, ni, n
 		m.disown(now, t, err)
 		return
 	}
+	m.refused = time.Time{}
 	if slices.Contains(t.gone, sel.out) {
-		m.childEnds(t, m.deletedAtOnce(msg))
+		m.createFails(now, t, m.deletedAtOnce(msg))
 		return
 	}
-	c := &child{ref: t.req.Ref, name: t.req.Name, in: t.req.SPI, out: sel.out, larval: true}
+	c := &child{ref: t.req.Ref, name: t.req.Name, in: t.req.SPI, out: sel.out, old: t.rekey, larval: true}
 	m.children = append(m.children, c)
 	done := func(now time.Time, shared suite.Secret) {
 		t.key = nil
@@ -155,8 +171,13 @@ func (m *Machine) childSelected(now time.Time, msg *message, t *childTask, ni, n
 			return
 		}
 		t.over = true
-		m.emit(m.installInbound(&made{child: c, pair: sel.pair, suite: sel.suite, transport: t.req.Transport,
-			initiator: true, inKey: rtoi, outKey: itor}))
+		outbound := m.installInbound(now, &made{child: c, pair: sel.pair, suite: sel.suite, transport: t.req.Transport,
+			initiator: true, terms: t.req.Terms, inKey: rtoi, outKey: itor})
+		if t.rekey != 0 {
+			m.replace(t, c, outbound, ni, nr)
+		} else {
+			m.emit(outbound)
+		}
 		if t.wants {
 			m.deleteChild(c)
 		}
@@ -174,7 +195,7 @@ func (m *Machine) childSelected(now time.Time, msg *message, t *childTask, ni, n
 		m.prep = nil
 		switch {
 		case !slices.Contains(m.children, c):
-			m.childEnds(t, m.deletedAtOnce(msg))
+			m.createFails(now, t, m.deletedAtOnce(msg))
 		case r.Err != nil || len(r.Shared) == 0:
 			m.remove(c, ReasonFailed)
 			m.disown(now, t, m.mismatch(msg.Exchange, "public value", "a valid one", "one that is refused", orMissing(r.Err)))
@@ -233,6 +254,10 @@ func (m *Machine) checkSelected(msg *message, t *childTask, nr []byte) (selected
 		// RFC 7296, Section 2.9: a subset and nothing else (ADV-E3).
 		return s, m.mismatch(msg.Exchange, "traffic selectors", "within "+t.req.Pair.String(), s.pair.String(), nil)
 	}
+	if t.rekey != 0 && !within(s.pair, t.req.Pair) {
+		// RFC 7296, Section 2.9.2 (ADV-E4).
+		return s, m.mismatch(msg.Exchange, "traffic selectors", "all of "+t.req.Pair.String(), s.pair.String(), nil)
+	}
 	if t.first {
 		return s, nil
 	}
@@ -258,16 +283,34 @@ func mode(transport bool) string {
 }
 
 // childRefused handles an error notify instead of a child SA. INVALID_KE_PAYLOAD is
-// retried once per group.
+// retried once per group, TEMPORARY_FAILURE after a while.
 func (m *Machine) childRefused(now time.Time, msg *message, t *childTask, n *wire.Notify) {
 	if n.NType == wire.NotifyInvalidKEPayload && !t.first && len(n.Data) == 2 {
 		g := binary.BigEndian.Uint16(n.Data)
 		if g != wire.GroupNone && g != t.group && offersGroup(t.req.Proposals, g) && !slices.Contains(t.tried, g) {
 			t.tried = append(t.tried, t.group, g)
 			t.group, t.key = g, nil
-			m.queue = slices.Insert(m.queue, 0, &task{kind: taskCreate, child: t})
+			m.again(t, time.Time{})
 			return
 		}
+	}
+	switch {
+	case n.NType == wire.NotifyChildSANotFound && t.rekey != 0:
+		m.notFound(t)
+		return
+	case t.rekey != 0 && m.moot(t):
+		// The peer has replaced or deleted it meanwhile, and had to refuse (RFC 7296,
+		// Section 2.8.1).
+		m.childEnds(t, nil)
+		return
+	case n.NType == wire.NotifyTemporaryFailure && !t.first:
+		if !m.temporary(now, msg) || t.rekey != 0 {
+			m.createFails(now, t, m.refusal(n.NType, msg.Exchange, true, "", nil))
+			return
+		}
+		m.again(t, now.Add(m.backoff(t.tries)))
+		t.tries++
+		return
 	}
 	why := ""
 	if n.NType == wire.NotifyNoProposalChosen {
@@ -276,7 +319,7 @@ func (m *Machine) childRefused(now time.Time, msg *message, t *childTask, n *wir
 	if n.NType == wire.NotifyTSUnacceptable {
 		why = "we ask for " + t.req.Pair.String()
 	}
-	m.childEnds(t, m.refusal(n.NType, msg.Exchange, true, why, nil))
+	m.createFails(now, t, m.refusal(n.NType, msg.Exchange, true, why, nil))
 	if n.NType == wire.NotifyInvalidSyntax && !t.first {
 		// RFC 7296, Section 2.21.3: fatal at both ends.
 		m.fail(now, m.refusal(n.NType, msg.Exchange, true, "", errors.New("it calls our request malformed")))
@@ -286,7 +329,7 @@ func (m *Machine) childRefused(now time.Time, msg *message, t *childTask, n *wir
 // disown gives up a child SA that the peer believes in, and tells it so.
 func (m *Machine) disown(now time.Time, t *childTask, err error) {
 	spi := t.req.SPI
-	m.childEnds(t, err)
+	m.createFails(now, t, err)
 	m.queue = slices.Insert(m.queue, 0, &task{kind: taskDelete, spi: spi})
 	m.pump(now)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // Output is one thing a machine wants done: *Send, a Work (*WorkKE, *WorkSign,
-// *WorkVerify, *WorkDecide) or an Event. Outputs are to be carried out in order:
+// *WorkVerify, *WorkDecide, *WorkRekey) or an Event. Outputs are to be carried out in order:
 // ChildInbound precedes the Send that tells the peer of it.
 type Output interface{ output() }
 
@@ -56,6 +56,7 @@ type Child struct {
 	Path      Path
 	Initiator bool   // this end asked for the child SA
 	Replaces  uint32 // InSPI of the child SA this one takes over from; 0 if none
+	Limits    Limits // for the data plane to count
 }
 
 // ChildInbound asks for the inbound half of a child SA to be installed before the
@@ -83,6 +84,7 @@ type ChildRemoved struct {
 	Ref           uint64
 	Name          string
 	Reason        Reason
+	Action        Action // what Terms want now; none for one that was replaced, or that we deleted
 }
 
 // SPIReleased gives a reserved SPI back that did not become a child SA.
@@ -94,6 +96,16 @@ type ChildFailed struct {
 	Ref  uint64
 	Name string
 	Err  error
+}
+
+// RekeyFailed says that a child SA could not be replaced. It lives on until its hard
+// limit; the next attempt is at Next.
+type RekeyFailed struct {
+	InSPI uint32
+	Ref   uint64
+	Name  string
+	Err   error
+	Next  time.Time
 }
 
 // PathChanged says that IKE and all child SAs use another outer path from now on.
@@ -154,8 +166,11 @@ const (
 	ReasonDeleted                       // this end asked for it
 	ReasonPeerDeleted                   // the peer deleted it
 	ReasonReplaced                      // a newer SA took over
-	ReasonExpired                       // a half-open SA was not authenticated in time
+	ReasonExpired                       // its hard limit came; a half-open SA was not authenticated in time
 	ReasonRefused                       // the request was answered with an error, nothing was made
+	ReasonInactive                      // no packet for Terms.Inactivity
+	ReasonRedundant                     // both ends replaced an SA at once, and this one lost
+	ReasonLost                          // the peer does not know it
 )
 
 // String returns a short text.
@@ -173,6 +188,12 @@ func (r Reason) String() string {
 		return "expired"
 	case ReasonRefused:
 		return "refused"
+	case ReasonInactive:
+		return "inactive"
+	case ReasonRedundant:
+		return "redundant"
+	case ReasonLost:
+		return "unknown to peer"
 	}
 	return "unknown"
 }
@@ -184,6 +205,7 @@ func (*ChildOutbound) output() {}
 func (*ChildRemoved) output()  {}
 func (*SPIReleased) output()   {}
 func (*ChildFailed) output()   {}
+func (*RekeyFailed) output()   {}
 func (*PathChanged) output()   {}
 func (*Unverified) output()    {}
 func (*KeyLog) output()        {}
@@ -196,6 +218,7 @@ func (*ChildOutbound) event() {}
 func (*ChildRemoved) event()  {}
 func (*SPIReleased) event()   {}
 func (*ChildFailed) event()   {}
+func (*RekeyFailed) event()   {}
 func (*PathChanged) event()   {}
 func (*Unverified) event()    {}
 func (*KeyLog) event()        {}

@@ -21,6 +21,7 @@ const (
 	taskDelete                       // child SA by our inbound SPI, installed or not
 	taskClose                        // the IKE SA; tells notify instead of a Delete if set
 	taskLiveness                     // an empty request
+	taskRekey                        // child SA by our inbound SPI, to be replaced
 )
 
 // task is a command that becomes a request when the window allows (RFC 7296,
@@ -30,6 +31,7 @@ type task struct {
 	child  *childTask
 	spi    uint32
 	notify wire.NotifyType
+	at     time.Time // not before; zero: now
 }
 
 // over reports whether the SA takes no more commands.
@@ -48,14 +50,33 @@ func (m *Machine) enqueue(t *task) bool {
 
 // pump starts the next command if nothing is outstanding.
 func (m *Machine) pump(now time.Time) {
-	for (m.state == StateEstablished || m.state == StateDeleting) && m.req == nil && m.prep == nil && len(m.queue) > 0 {
-		t := m.queue[0]
-		m.queue = slices.Delete(m.queue, 0, 1)
+	for m.idle() {
+		i := slices.IndexFunc(m.queue, func(t *task) bool { return !now.Before(t.at) })
+		if i < 0 {
+			return
+		}
+		t := m.queue[i]
+		m.queue = slices.Delete(m.queue, i, i+1)
 		if len(m.queue) == 0 {
 			m.queue = nil
 		}
 		m.start(now, t)
 	}
+}
+
+// idle reports whether a request could be started.
+func (m *Machine) idle() bool {
+	return (m.state == StateEstablished || m.state == StateDeleting) && m.req == nil && m.prep == nil
+}
+
+// waiting is when the next command that has to wait may start.
+func (m *Machine) waiting() (d time.Time) {
+	if m.idle() {
+		for _, t := range m.queue {
+			sooner(&d, t.at)
+		}
+	}
+	return d
 }
 
 func (m *Machine) start(now time.Time, t *task) {
@@ -76,6 +97,8 @@ func (m *Machine) start(now time.Time, t *task) {
 		m.send(now, wire.ExchangeInformational, t, &wire.Delete{Protocol: wire.ProtocolIKE})
 	case taskLiveness:
 		m.send(now, wire.ExchangeInformational, t)
+	case taskRekey:
+		m.startRekey(t)
 	}
 }
 
@@ -96,6 +119,9 @@ func (m *Machine) DeleteChild(now time.Time, inSPI uint32) {
 	m.flags |= flagVerified
 	defer m.caught(now)
 	if c := m.childIn(inSPI); c != nil && !c.larval {
+		if t := m.ownRekey(inSPI); t != nil {
+			t.wants = true // its successor goes too
+		}
 		m.deleteChild(c)
 		m.pump(now)
 		return
@@ -226,7 +252,7 @@ func (m *Machine) informationalAck(now time.Time, _ *message) {
 		}
 	case taskClose:
 		m.finish(now, m.reason)
-	case taskLiveness, taskCreate:
+	case taskLiveness, taskCreate, taskRekey:
 	}
 }
 
@@ -284,10 +310,9 @@ func (m *Machine) peerDeletes(answer []uint32, spi uint32) []uint32 {
 		return answer
 	}
 	c := m.children[i]
-	for _, next := range m.children {
-		if next.old == c.in {
-			m.unhold(next) // RFC 7296, Section 2.8
-		}
+	m.takeOver(c) // RFC 7296, Section 2.8
+	if c.replaced {
+		c.why = ReasonReplaced
 	}
 	sent := m.req != nil && m.req.task != nil && m.req.task.kind == taskDelete && m.req.task.spi == c.in
 	m.queue = slices.DeleteFunc(m.queue, func(t *task) bool { return t.kind == taskDelete && t.spi == c.in })

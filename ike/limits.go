@@ -53,6 +53,14 @@ const (
 	// CREATE_CHILD_SA request is out; an honest peer deletes one it just made.
 	maxGone = 64
 
+	// retryFirst and retryMost bound the wait before a request that was answered with
+	// TEMPORARY_FAILURE, or a rekeying that failed, is tried again; half of it at least,
+	// one and a half at most. refusedMost is how long nothing but TEMPORARY_FAILURE is
+	// taken (RFC 7296, Section 2.25: several minutes).
+	retryFirst  = 4 * time.Second
+	retryMost   = 60 * time.Second
+	refusedMost = 4 * time.Minute
+
 	// lingerLife is how long a finished SA stays to repeat its last answer. It
 	// covers the first six sends of the default schedule, more than strongSwan
 	// makes in that time.

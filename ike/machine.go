@@ -21,6 +21,7 @@ type ChildRequest struct {
 	Proposals []wire.Proposal // ESP, most wanted first; Num and SPI are set by the machine
 	Pair      ts.Pair         // from our view; the first selectors are those of the triggering packet
 	Transport bool            // ask for transport mode, and accept nothing else
+	Terms     Terms
 }
 
 // Machine is one IKE SA. See the package comment for its contract.
@@ -57,6 +58,8 @@ type Machine struct {
 
 	heard time.Time // when the peer last proved to be alive
 	life  time.Time // end of half-open or lingering life
+
+	refused time.Time // since when every CREATE_CHILD_SA gets TEMPORARY_FAILURE
 
 	outq []Output
 	head int
@@ -204,15 +207,12 @@ func (m *Machine) emit(o Output) { m.outq = append(m.outq, o) }
 // with every input.
 func (m *Machine) Deadline() time.Time {
 	d := m.life
-	sooner := func(t time.Time) {
-		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
-			d = t
-		}
-	}
 	if m.req != nil {
-		sooner(m.req.at)
+		sooner(&d, m.req.at)
 	}
-	sooner(m.liveness())
+	sooner(&d, m.liveness())
+	sooner(&d, m.aging())
+	sooner(&d, m.waiting())
 	return d
 }
 
@@ -235,7 +235,8 @@ func (m *Machine) Tick(now time.Time) {
 	if m.req != nil && !m.req.at.IsZero() && !now.Before(m.req.at) {
 		m.resend(now)
 	}
-	if d := m.liveness(); !d.IsZero() && !now.Before(d) {
+	m.age(now)
+	if due(m.liveness(), now) {
 		m.enqueue(&task{kind: taskLiveness})
 	}
 	m.pump(now)
@@ -322,9 +323,8 @@ func (m *Machine) teardown(err error, why Reason) {
 	for len(m.reserved) > 0 {
 		m.release(m.reserved[len(m.reserved)-1])
 	}
-	// Work that is still out has nobody to go to, but a DecideResult may yet bring
-	// an SPI.
-	m.asked = slices.DeleteFunc(m.asked, func(a asked) bool { return !a.decide })
+	// Work that is still out has nobody to go to, but its answer may yet bring an SPI.
+	m.asked = slices.DeleteFunc(m.asked, func(a asked) bool { return !a.spi })
 	for i := range m.asked {
 		m.asked[i].then = nil
 	}

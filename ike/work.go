@@ -22,8 +22,8 @@ type Work interface {
 	WorkID() WorkID
 }
 
-// WorkResult answers Work: *KEResult, *SignResult, *VerifyResult or
-// *DecideResult. The machine keeps what it points to.
+// WorkResult answers Work: *KEResult, *SignResult, *VerifyResult, *DecideResult or
+// *RekeyResult. The machine keeps what it points to.
 type WorkResult interface{ workResult() }
 
 // WorkKE asks for key agreement; answer *KEResult.
@@ -130,6 +130,28 @@ type DecideResult struct {
 	MoreTS    bool          // send N(ADDITIONAL_TS_POSSIBLE)
 	Name      string        // of the child, for events
 	Ref       uint64        // the caller's, for events
+	Terms     Terms
+}
+
+// WorkRekey asks for what it takes to replace a child SA; answer *RekeyResult.
+type WorkRekey struct {
+	ID        WorkID
+	InSPI     uint32 // of the child SA to be replaced
+	Ref       uint64
+	Name      string
+	Suite     suite.ESP
+	Pair      ts.Pair // asked for again: nothing less is accepted (RFC 7296, Section 2.9.2)
+	Transport bool
+}
+
+// RekeyResult answers WorkRekey. With Err set or without SPI the child SA is not
+// replaced now; it is tried again later. Otherwise SPI becomes the machine's.
+type RekeyResult struct {
+	Err error
+
+	SPI       uint32          // ours, reserved
+	Proposals []wire.Proposal // as in ChildRequest, with groups for PFS; empty: the suite in use
+	Terms     Terms
 }
 
 // WorkID returns the ID.
@@ -137,13 +159,16 @@ func (w *WorkKE) WorkID() WorkID     { return w.ID }
 func (w *WorkSign) WorkID() WorkID   { return w.ID }
 func (w *WorkVerify) WorkID() WorkID { return w.ID }
 func (w *WorkDecide) WorkID() WorkID { return w.ID }
+func (w *WorkRekey) WorkID() WorkID  { return w.ID }
 
 func (*WorkKE) output()     {}
 func (*WorkSign) output()   {}
 func (*WorkVerify) output() {}
 func (*WorkDecide) output() {}
+func (*WorkRekey) output()  {}
 
 func (*KEResult) workResult()     {}
 func (*SignResult) workResult()   {}
 func (*VerifyResult) workResult() {}
 func (*DecideResult) workResult() {}
+func (*RekeyResult) workResult()  {}

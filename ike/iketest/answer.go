@@ -38,6 +38,11 @@ func (e *End) answer(w ike.Work) ike.WorkResult {
 		r = e.verify(w)
 	case *ike.WorkDecide:
 		r = e.decide(w)
+	case *ike.WorkRekey:
+		if c := e.Children[w.InSPI]; c == nil || c.Ref != w.Ref {
+			e.fail("asked to rekey child %08x that is not there", w.InSPI)
+		}
+		r = &ike.RekeyResult{SPI: e.Host.Reserve(), Proposals: e.Host.RekeyESP, Terms: e.Host.Terms}
 	default:
 		e.fail("unknown work %T", w)
 	}
@@ -121,5 +126,5 @@ func (e *End) decide(w *ike.WorkDecide) *ike.DecideResult {
 	e.decided++
 	h.ref++
 	return &ike.DecideResult{SPI: h.Reserve(), Pair: narrowed, Chosen: chosen, Suite: s, Transport: transport,
-		Name: "net", Ref: h.ref}
+		Name: "net", Ref: h.ref, Terms: h.Terms}
 }

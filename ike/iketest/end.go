@@ -20,6 +20,7 @@ type End struct {
 	Children    map[uint32]*Child // by our inbound SPI; as a data plane has them
 	Made        []*Child          // all that ever were
 	ChildErrors []error
+	RekeyErrors []error
 	Unverified  []error
 	Events      []ike.Event
 	Keys        *ike.IKEKeys
@@ -123,6 +124,11 @@ func (e *End) carryOut(o ike.Output) {
 			e.fail("ChildFailed without reason")
 		}
 		e.ChildErrors = append(e.ChildErrors, o.Err)
+	case *ike.RekeyFailed:
+		if o.Err == nil || e.Children[o.InSPI] == nil {
+			e.fail("RekeyFailed without reason, or for nothing: %+v", o)
+		}
+		e.RekeyErrors = append(e.RekeyErrors, o.Err)
 	case *ike.Unverified:
 		e.Unverified = append(e.Unverified, o.Err)
 	case *ike.PathChanged:

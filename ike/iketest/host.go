@@ -46,6 +46,10 @@ type Host struct {
 	Allow     ts.Pair
 	ESP       []wire.Proposal
 	Transport bool
+	// RekeyESP is offered when a child SA is rekeyed; empty offers its suite again.
+	RekeyESP []wire.Proposal
+	// Terms are those of child SAs.
+	Terms ike.Terms
 	// Refuse, if not 0, refuses every child SA.
 	Refuse wire.NotifyType
 	// Answer, if not nil, may replace what the host would answer to Work.
@@ -126,7 +130,7 @@ func (h *Host) Request(name string, pair ts.Pair, proposals ...wire.Proposal) *i
 	if len(proposals) == 0 {
 		proposals = h.ESP
 	}
-	return &ike.ChildRequest{Name: name, Ref: h.ref, SPI: h.Reserve(), Proposals: proposals, Pair: pair}
+	return &ike.ChildRequest{Name: name, Ref: h.ref, SPI: h.Reserve(), Proposals: proposals, Pair: pair, Terms: h.Terms}
 }
 
 // DefaultPair is covered by what hosts allow by default.
