@@ -143,6 +143,7 @@ func TestRefused(t *testing.T) {
 		{"missing key file", "key: nowhere.pem\n", "f.yaml:1:6: key:"},
 		{"bad selector", "connections: {m: {children: {c: {local_ts: 10.0.0.0/33}}}}\n", "connections.m.children.c.local_ts"},
 		{"scalar for mapping", "connections: yes\n", "expected keys and values, found a single value"},
+		{"IPv6 without quotes", "connections: {m: {children: {c: {local_ts: [fd01::1/128]}}}}\n", "quote what has a colon in it"},
 		{"list for scalar", "mtu: [1]\n", "expected one word, found a list"},
 		{"not YAML", "a: b\n - c: [\n", "f.yaml:"},
 		{"key in no error", "policies: {p: {manual: {key_in: 0xzz11223344}}}\n", "no hexadecimal key"},

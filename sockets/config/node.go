@@ -194,7 +194,12 @@ func (n node) text() string {
 	case ast.ScalarNode:
 		return n.n.GetToken().Value
 	}
-	n.r.failf(n, "expected one word, found %s", kindOf(n.n))
+	hint := ""
+	switch n.n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		hint = ": quote what has a colon in it, as IPv6 addresses have"
+	}
+	n.r.failf(n, "expected one word, found %s%s", kindOf(n.n), hint)
 	return ""
 }
 
