@@ -169,6 +169,9 @@ func (s *Seen) frame(b []byte) {
 		if from.IsLinkLocalUnicast() || from.IsUnspecified() || to.IsMulticast() {
 			return // the kernels' neighbour discovery
 		}
+		if proto == layers.IPProtocolICMPv6 && len(payload) > 0 && payload[0] >= 133 && payload[0] <= 136 {
+			return // as well, RFC 4861
+		}
 	}
 	switch {
 	case proto == layers.IPProtocolESP && len(payload) >= 8:

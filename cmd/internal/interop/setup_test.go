@@ -59,9 +59,11 @@ type setup struct {
 	wire              string // YAML
 	nearOuter         string // NearAddr
 	caps              []string
-	command           []string       // runs btns up with btnsConf, instead of start's own way
-	snap              int            // bytes of a frame that are captured; 512
-	up                func(w *world) // called when btns is up
+	command           []string          // runs btns up with btnsConf, instead of start's own way
+	snap              int               // bytes of a frame that are captured; 512
+	up                func(w *world)    // called when btns is up
+	before            func(w *world)    // called when the hosts are there
+	rewrite           *strings.Replacer // of both configurations
 }
 
 // A world is a setup that runs.
@@ -91,15 +93,18 @@ func (s setup) start(t *testing.T, web *interop.Web) *world {
 	web.Serve(t, w.far, farInner+":80")
 	web.Serve(t, w.far, farOther+":80")
 	web.Serve(t, w.near, localWeb)
+	if s.before != nil {
+		s.before(w)
+	}
 	w.cap = interop.NewCapture(t, w.near, s.snap)
 
 	dir := interop.Dir(t)
 	if !s.noDaemon {
 		ours, theirs := s.keys(t, dir, swanDir)
-		w.swan = swan.Start(t, w.far, swanDir, s.swanConf(ours, theirs))
+		w.swan = swan.Start(t, w.far, swanDir, s.rewrite.Replace(s.swanConf(ours, theirs)))
 	}
 	w.host = interop.Up(t, interop.HostConfig{
-		NS: w.near, Binary: path, Dir: dir, YAML: s.btnsConf(), KeyLog: s.keyLog, Caps: s.caps,
+		NS: w.near, Binary: path, Dir: dir, YAML: s.rewrite.Replace(s.btnsConf()), KeyLog: s.keyLog, Caps: s.caps,
 		Command: s.command,
 	})
 	if s.up != nil {
@@ -113,6 +118,9 @@ func (s setup) defaults() setup {
 		if *p == "" {
 			*p = v
 		}
+	}
+	if s.rewrite == nil {
+		s.rewrite = strings.NewReplacer()
 	}
 	if s.snap == 0 {
 		s.snap = 512
@@ -203,7 +211,7 @@ func (s setup) swanConf(ours, theirs string) string {
 func (s setup) btnsConf() string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("addresses: [%s/24]", nearInner)
+	p("addresses: [%q]", nearInner+"/24")
 	switch {
 	case s.wire != "":
 		p("%s", s.wire)
@@ -215,7 +223,7 @@ func (s setup) btnsConf() string {
 	}
 	p("connections:\n  moon:")
 	if !s.responder {
-		p("    remote_addrs: %s", interop.FarAddr)
+		p("    remote_addrs: %q", interop.FarAddr)
 		if !strings.Contains(s.conn, "remote_port") {
 			p("    remote_port: 4500")
 		}
@@ -230,9 +238,9 @@ func (s setup) btnsConf() string {
 		p("%s", s.conn)
 	}
 	p("    children:")
-	p("      net: {local_ts: [%s], remote_ts: [%s], esp_proposals: [%s]}", s.nearTS, s.farTS, s.esp)
+	p("      net: {local_ts: [%q], remote_ts: [%q], esp_proposals: [%s]}", s.nearTS, s.farTS, s.esp)
 	if s.two {
-		p("      other: {local_ts: [%s], remote_ts: [10.3.0.0/24], esp_proposals: [%s]}", s.nearTS, s.esp)
+		p("      other: {local_ts: [%q], remote_ts: [10.3.0.0/24], esp_proposals: [%s]}", s.nearTS, s.esp)
 	}
 	if s.auth == "psk" {
 		p("secrets:\n  ike-1: {secret: %q}", goodPSK)

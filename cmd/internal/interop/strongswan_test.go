@@ -86,3 +86,45 @@ func TestStrongSwan(t *testing.T) {
 		})
 	}
 }
+
+// TestIPv6 does the same with IPv6 inside, outside, and both.
+func TestIPv6(t *testing.T) {
+	outer := []string{interop.NearAddr, "2001:db8::1", interop.FarAddr, "2001:db8::2"}
+	inner := []string{nearInner + "/32", "fd01::1/128", nearInner + "/24", "fd01::1/64", "10.2.0.0/24", "fd02::/64",
+		farInner + ":", "[fd02::1]:", farOther + ":", "[fd03::1]:"}
+	for _, r := range []struct {
+		name    string
+		setup   setup
+		rewrite []string
+		in      bool
+	}{
+		{"IPv6 in IPv4", setup{}, inner, true},
+		{"IPv4 in IPv6", setup{responder: true}, outer, false},
+		{"IPv6 in IPv6", setup{esp: espChaCha}, append(outer, inner...), true},
+		{"IPv6 in IPv6", setup{responder: true, auth: "ed25519"}, append(outer, inner...), true},
+	} {
+		t.Run(r.name+" "+r.setup.role(), func(t *testing.T) {
+			s := r.setup
+			s.rewrite = strings.NewReplacer(r.rewrite...)
+			s.before = func(w *world) {
+				w.near.IP(t, "addr", "add", "2001:db8::1/64", "dev", w.near.Link, "nodad")
+				w.far.IP(t, "addr", "add", "2001:db8::2/64", "dev", w.far.Link, "nodad")
+				w.far.IP(t, "addr", "add", "fd02::1/64", "dev", "lo", "nodad")
+				w.web.Serve(t, w.far, "[fd02::1]:80")
+			}
+			w := s.start(t, smallWeb())
+			row := report.Row(t, peer, r.name, s.role(), s.suite())
+			if s.responder {
+				w.swan.MustInitiate("net")
+			}
+			w.page()
+			w.web.FetchBig(t, w.near, "http://"+forwardWeb)
+			if r.in {
+				interop.FetchPage(t, w.far, "http://[fd01::1]")
+			} else {
+				w.pageThere()
+			}
+			row.Note("%s", w.cap.Judge())
+		})
+	}
+}
