@@ -113,7 +113,7 @@ func TestLATCH13_SilenceIsLoss(t *testing.T) {
 	}
 	res := make(chan result, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 		defer cancel()
 		_, s, err := a.dial(ctx, netip.MustParseAddrPort("10.0.0.9:80"), latch.Want{})
 		res <- result{s, err}

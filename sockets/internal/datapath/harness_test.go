@@ -20,7 +20,6 @@ import (
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/latch"
 	"github.com/btns-go/btns/netstack"
-	"github.com/btns-go/btns/sockets/internal/hold"
 	"github.com/btns-go/btns/tun"
 	"github.com/btns-go/btns/tun/tuntest"
 )
@@ -216,7 +215,7 @@ func (w *world) host(t testing.TB, i int, opt hostOpt) *host {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- h.path.Run(context.Background()) }()
+	go func() { done <- h.path.Run(t.Context()) }()
 	t.Cleanup(func() {
 		_ = h.st.Close()
 		_ = h.path.Close()
@@ -400,7 +399,7 @@ func (l *listener) serve(f func(*netstack.TCPConn, *Socket)) (wait func()) {
 }
 
 func within(t testing.TB, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), d)
+	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -501,8 +500,13 @@ func recv[T any](t testing.TB, ch <-chan T, what string) T {
 
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(5 * time.Second); !f(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	late := time.After(5 * time.Second)
+	for !f() {
+		select {
+		case <-poll.C:
+		case <-late:
 			t.Fatalf("never: %s", what)
 		}
 	}
@@ -533,4 +537,3 @@ func parseAP(t testing.TB, s string) netip.AddrPort {
 
 func drops(h *host, d Drop) uint64 { s := h.path.Stats(); return s.Drops[d] }
 
-var _ = hold.Limits{}
