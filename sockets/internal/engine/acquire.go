@@ -27,8 +27,13 @@ type acquire struct {
 	ref  uint64
 	conf *ChildConf
 	pair ts.Pair
+	wait []waiter // empty: nothing waits
+}
+
+// A waiter is one request of the data path.
+type waiter struct {
+	id   uint64 // datapath.Acquire.ID
 	flow ts.Flow
-	data uint64 // datapath.Acquire.ID; 0: nothing waits
 }
 
 // acquire asks for a child SA for a packet. It runs on the keyer's goroutine.
@@ -38,7 +43,7 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 		k.dp.FailAcquire(a.ID, fmt.Errorf("engine: policy %s names no child", a.Policy.Name), true)
 		return
 	}
-	k.request(now, &acquire{ref: k.ref(), conf: cc, pair: a.Pair, flow: a.Flow, data: a.ID})
+	k.request(now, &acquire{ref: k.ref(), conf: cc, pair: a.Pair, wait: []waiter{{a.ID, a.Flow}}})
 }
 
 // request puts the acquire to an IKE SA with the peer, making one if need be.
@@ -46,15 +51,30 @@ func (k *keyer) request(now time.Time, a *acquire) {
 	k.acquires[a.ref] = a
 	for _, s := range k.sasOf(a.conf.Conn) {
 		if s.err == nil && !s.deleted && s.reaches(a) {
-			k.createChild(now, s, a)
+			if !k.join(s, a) {
+				k.createChild(now, s, a)
+			}
 			return
 		}
 	}
 	if len(a.conf.Conn.Remotes) == 0 {
-		k.failAcquire(a.ref, fmt.Errorf("engine: connection %s: %s has not come to us, and we do not know where it is", a.conf.Conn.Name, a.flow.Dst()))
+		k.failAcquire(a.ref, fmt.Errorf("engine: connection %s: %s has not come to us, and we do not know where it is", a.conf.Conn.Name, a.pair.Remote))
 		return
 	}
 	k.initiate(now, a.conf.Conn, 0, []*acquire{a})
+}
+
+// join lets an acquire wait for the child SA that another one has asked s for: those for
+// two hosts behind a gateway want the same, and so does one that the data path repeats.
+func (k *keyer) join(s *ikeSA, a *acquire) bool {
+	for _, ref := range s.waiting {
+		if o := k.acquires[ref]; o != nil && o.conf == a.conf && o.pair.Equal(a.pair) {
+			o.wait = append(o.wait, a.wait...)
+			delete(k.acquires, a.ref)
+			return true
+		}
+	}
+	return false
 }
 
 // reaches tells whether the SA's peer may own what the acquire wants. Before the peer is
@@ -102,13 +122,17 @@ func (k *keyer) initiate(now time.Time, c *Conn, remote int, as []*acquire) {
 		// a name that an application dials.
 		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", r.Host)
 		k.mail.post(func(now time.Time) {
-			if err != nil || len(addrs) == 0 {
+			switch {
+			case err == nil && len(addrs) > 0:
+				k.start(now, c, remote, netip.AddrPortFrom(addrs[0].Unmap(), r.Port), as)
+			case remote+1 < len(c.Remotes) && !k.stopping:
+				k.log.Warn("unknown host, trying the next address", "connection", c.Name, "host", r.Host, "error", err)
+				k.initiate(now, c, remote+1, as)
+			default:
 				for _, a := range as {
 					k.failAcquire(a.ref, fmt.Errorf("engine: connection %s: unknown host %s: %w", c.Name, r.Host, err))
 				}
-				return
 			}
-			k.start(now, c, remote, netip.AddrPortFrom(addrs[0].Unmap(), r.Port), as)
 		})
 	})
 }
@@ -164,17 +188,31 @@ func pickLocal(locals []netip.AddrPort, remotePort uint16) netip.AddrPort {
 	return locals[max(i, 0)]
 }
 
-// retryNext gives the acquires of a silent address to the peer's next one.
-func (k *keyer) retryNext(now time.Time, s *ikeSA, refs []uint64) {
-	var as []*acquire
-	for _, ref := range refs {
+// giveUp leaves an address that is silent for the peer's next one. Left to itself the
+// machine would try the first for longer than anybody waits.
+func (k *keyer) giveUp(now time.Time, s *ikeSA) {
+	k.log.Info("no answer, trying the next address", "connection", s.conn.Name, "address", s.tries.to)
+	as := k.takeOver(s)
+	s.deleted = true
+	s.m.Delete(now)
+	if len(as) > 0 && !k.stopping {
+		k.initiate(now, s.conn, s.remote+1, as)
+	}
+}
+
+// takeOver takes the acquires away from s, under new numbers: what becomes of the old ones
+// concerns nobody.
+func (k *keyer) takeOver(s *ikeSA) (as []*acquire) {
+	for _, ref := range s.waiting {
 		if a := k.acquires[ref]; a != nil {
+			delete(k.acquires, ref)
+			a.ref = k.ref()
+			k.acquires[a.ref] = a
 			as = append(as, a)
 		}
 	}
-	if len(as) > 0 {
-		k.initiate(now, s.conn, s.remote+1, as)
-	}
+	s.waiting = nil
+	return as
 }
 
 // failAcquire ends an acquire. What the peer said under the SA's keys, and what we
@@ -186,15 +224,16 @@ func (k *keyer) failAcquire(ref uint64, err error) {
 		return
 	}
 	delete(k.acquires, ref)
-	if a.data != 0 {
-		k.dp.FailAcquire(a.data, err, final(err))
+	for _, w := range a.wait {
+		k.dp.FailAcquire(w.id, err, final(err))
 	}
 }
 
 func final(err error) bool {
 	var silent *ike.TimeoutError
-	if errors.As(err, &silent) {
-		return false
+	var gone *ike.PeerClosedError
+	if errors.As(err, &silent) || errors.As(err, &gone) {
+		return false // a peer that says goodbye refuses nothing: the next packet asks again
 	}
 	var refusal *ike.NotifyError
 	if errors.As(err, &refusal) {

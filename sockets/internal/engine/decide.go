@@ -199,17 +199,23 @@ func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
 func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child) {
 	a := k.acquires[ref]
 	delete(k.acquires, ref)
-	if a == nil || a.data == 0 {
+	s.settle(ref)
+	if a == nil {
 		return
 	}
-	err := fmt.Errorf("engine: child SA %s with %s has %s in %s mode, which the socket does not accept",
-		c.Name, s.name(), c.Suite, c.Mode)
-	outside := !c.Pair.MatchOut(a.flow)
-	if outside {
-		err = fmt.Errorf("engine: %s narrowed child SA %s to %s, which leaves out %s", s.name(), c.Name, c.Pair, a.flow)
+	helps := len(a.wait) == 0
+	var err error
+	for _, w := range a.wait {
+		if c.Pair.MatchOut(w.flow) {
+			helps = true
+			err = fmt.Errorf("engine: child SA %s with %s has %s in %s mode, which the socket does not accept",
+				c.Name, s.name(), c.Suite, c.Mode)
+		} else {
+			err = fmt.Errorf("engine: %s narrowed child SA %s to %s, which leaves out %s", s.name(), c.Name, c.Pair, w.flow)
+		}
+		k.dp.FailAcquire(w.id, err, true) // does nothing if the child served what waited
 	}
-	k.dp.FailAcquire(a.data, err, true) // does nothing if the child served what waited
-	if !outside {
+	if helps {
 		return
 	}
 	k.log.Warn("child SA does not help", "peer", s.name(), "child", c.Name, "error", err)

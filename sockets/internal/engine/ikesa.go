@@ -33,11 +33,10 @@ type ikeSA struct {
 	children map[uint32]*datapath.Child // by our SPI
 	shared   map[latch.Params]*latch.Params
 
-	waiting  []uint64 // acquires that this SA is to answer, by ref
-	failures []error  // of those, before the SA was established
-	deleted  bool     // we asked for its end
-	err      error    // Failed
-	claimed  error    // Unverified
+	waiting []uint64 // acquires that this SA is to answer, by ref
+	deleted bool     // we asked for its end
+	err     error    // Failed
+	claimed error    // Unverified
 
 	until    time.Time // closed, kept to repeat its last answer until then
 	tries    attempt
@@ -45,15 +44,16 @@ type ikeSA struct {
 	deadline time.Time
 }
 
-// An attempt is what was sent since the peer last answered.
+// An attempt is one request and how often it was sent.
 type attempt struct {
 	exchange wire.ExchangeType
+	id       uint32
 	to       string
 	sends    int
 	since    time.Time
 }
 
-// err says what was tried, for the message of a deadline that passed.
+// describe says what was tried, for the message of a deadline that passed.
 func (a *attempt) describe(now time.Time) string {
 	return fmt.Sprintf("no answer to %s from %s: sent %d times in %s", a.exchange, a.to, a.sends, now.Sub(a.since).Round(100*time.Millisecond))
 }
@@ -135,18 +135,25 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 	case *ike.Failed:
 		s.err = o.Err
 		k.log.Warn("IKE SA failed", "peer", s.name(), "error", o.Err)
-		k.failed(now, s)
+		for _, ref := range s.waiting {
+			k.failAcquire(ref, o.Err)
+		}
+		s.waiting = nil
 	case *ike.Closed:
 		k.closed(s, o)
 	}
 }
 
 func (k *keyer) send(now time.Time, s *ikeSA, o *ike.Send) {
-	if s.initiator && len(o.Data) >= 20 && wire.Flags(o.Data[19])&wire.FlagResponse == 0 {
-		if x := wire.ExchangeType(o.Data[18]); s.tries.sends == 0 || s.tries.exchange != x {
-			s.tries = attempt{exchange: x, to: o.Path.Remote.String(), since: now}
+	if h, err := wire.ParseHeader(o.Data); err == nil && s.initiator && h.Flags&wire.FlagResponse == 0 {
+		if s.tries.sends == 0 || s.tries.exchange != h.Exchange || s.tries.id != h.MessageID {
+			s.tries = attempt{exchange: h.Exchange, id: h.MessageID, to: o.Path.Remote.String(), since: now}
 		}
 		s.tries.sends++
+		if s.est == nil && s.tries.sends > maxSilentSends && s.remote+1 < len(s.conn.Remotes) && !s.deleted {
+			k.giveUp(now, s)
+			return
+		}
 	}
 	k.transmit(o.Path, o.Data)
 }
@@ -182,14 +189,9 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 // replace ends an SA that its peer has lost. What waits for it asks the peer again.
 func (k *keyer) replace(now time.Time, s *ikeSA) {
 	k.log.Info("replaced after initial contact", "peer", s.name())
-	for _, ref := range s.waiting {
-		if a := k.acquires[ref]; a != nil {
-			delete(k.acquires, ref)
-			a.ref = k.ref()
-			k.mail.post(func(now time.Time) { k.request(now, a) })
-		}
+	for _, a := range k.takeOver(s) {
+		k.mail.post(func(now time.Time) { k.request(now, a) })
 	}
-	s.waiting = nil
 	s.m.Replaced(now)
 	k.drain(now, s)
 }
@@ -205,27 +207,16 @@ func (k *keyer) removeChild(s *ikeSA, inSPI uint32, why ike.Reason) {
 }
 
 func (k *keyer) childFailed(s *ikeSA, o *ike.ChildFailed) {
-	if s.est == nil {
-		s.failures = append(s.failures, o.Err) // failed decides, it may try another address
-		return
+	if s.est != nil {
+		k.log.Warn("child SA refused", "peer", s.name(), "child", o.Name, "error", o.Err)
 	}
-	k.log.Warn("child SA refused", "peer", s.name(), "child", o.Name, "error", o.Err)
+	s.settle(o.Ref)
 	k.failAcquire(o.Ref, o.Err)
 }
 
-// failed answers what waited for an SA that will not be: by trying the peer's next
-// address if this one was silent, or by telling the data path why.
-func (k *keyer) failed(now time.Time, s *ikeSA) {
-	var silent *ike.TimeoutError
-	refs := s.waiting
-	s.waiting = nil
-	if s.est == nil && s.initiator && errors.As(s.err, &silent) && s.remote+1 < len(s.conn.Remotes) && !k.stopping {
-		k.retryNext(now, s, refs)
-		return
-	}
-	for _, ref := range refs {
-		k.failAcquire(ref, s.err)
-	}
+// settle ends the wait for an acquire that is answered.
+func (s *ikeSA) settle(ref uint64) {
+	s.waiting = slices.DeleteFunc(s.waiting, func(r uint64) bool { return r == ref })
 }
 
 func (k *keyer) closed(s *ikeSA, o *ike.Closed) {

@@ -160,13 +160,10 @@ func (k *keyer) respond(now time.Time, path ike.Path, b []byte, v gate.Verdict) 
 		k.log.Debug("IKE_SA_INIT dropped", "from", path.Remote.String(), "error", err)
 		return
 	}
-	s := k.add(m, gate.Key{SPI: m.LocalSPI()}, first, path)
 	if !k.gate.Open(now, v, m.LocalSPI()) {
-		k.drop(s) // its SPI is another's: nothing was sent yet, the peer will ask again
-		k.forget(s)
-		return
+		return // its SPI is another's: nothing was sent yet, the peer will ask again
 	}
-	k.drain(now, s)
+	k.drain(now, k.add(m, gate.Key{SPI: m.LocalSPI()}, first, path))
 }
 
 func (k *keyer) responderConfig(from netip.Addr) (*ike.Config, *Conn) {

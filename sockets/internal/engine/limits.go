@@ -11,6 +11,10 @@ const (
 	// (RFC 8019, Section 5): a narrow SA per connection and thousands of connections fit.
 	maxChildrenPerPeer = 16384
 
+	// maxSilentSends is how often a request is sent to an address that has not made an SA
+	// while the peer has another: the four sends take 4 s, so that a dial of 30 s gets to the sixth address.
+	maxSilentSends = 4
+
 	// closeGrace is how long Close waits for peers to answer a Delete.
 	closeGrace = time.Second
 
