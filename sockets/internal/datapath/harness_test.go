@@ -140,6 +140,7 @@ type hostOpt struct {
 	mtu    int
 	clear  bool
 	native bool
+	raw    bool // the wire as it is, for speed
 	policy []spd.Policy
 	cfg    func(*Config)
 }
@@ -201,13 +202,16 @@ func (w *world) host(t testing.TB, i int, opt hostOpt) *host {
 		},
 		Alerts: func(as latch.Alerts) { offer(h.alerts, as) },
 	}
+	if opt.raw {
+		cfg.Wire = base
+	}
 	if opt.cfg != nil {
 		opt.cfg(&cfg)
 	}
 	if h.path, err = New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	h.path.poison = true
+	h.path.poison = !opt.raw
 	if h.st, err = netstack.New(netstack.Config{
 		Addrs: []netip.Prefix{netip.PrefixFrom(h.in4, 24), netip.PrefixFrom(h.in6, 64)},
 		Hooks: netstack.Hooks{Output: h.path.Output, Admit: h.path.Admit},
@@ -536,4 +540,3 @@ func parseAP(t testing.TB, s string) netip.AddrPort {
 }
 
 func drops(h *host, d Drop) uint64 { s := h.path.Stats(); return s.Drops[d] }
-
