@@ -160,7 +160,8 @@ func (k *keyer) respond(now time.Time, path ike.Path, b []byte, v gate.Verdict) 
 		k.log.Debug("IKE_SA_INIT dropped", "from", path.Remote.String(), "error", err)
 		return
 	}
-	if !k.gate.Open(now, v, m.LocalSPI()) {
+	// Without an SPI the machine answers with a refusal and is gone: no state to count.
+	if m.LocalSPI() != 0 && !k.gate.Open(now, v, m.LocalSPI()) {
 		return // its SPI is another's: nothing was sent yet, the peer will ask again
 	}
 	k.drain(now, k.add(m, gate.Key{SPI: m.LocalSPI()}, first, path))

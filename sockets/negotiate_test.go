@@ -1,0 +1,37 @@
+package sockets
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+)
+
+// between returns two hosts over loopback that key with BTNS and these IKE proposals.
+func between(t *testing.T, ours, theirs []string) (a, b *Stack) {
+	b = newStack(t, "b", Config{Connections: []Connection{{Name: "anybody", Proposals: theirs}}})
+	a = newStack(t, "a", Config{Connections: []Connection{{Name: "b", RemoteAddrs: []string{b.LocalAddr().String()}, Proposals: ours}}})
+	return a, b
+}
+
+// A responder refuses without an SA of its own, with SPI 0, and the refusal must leave
+// (RFC 7296, Section 1.2): the group it wants instead, or that no proposal fits.
+func TestRefusedInit(t *testing.T) {
+	t.Run("INVALID_KE_PAYLOAD", func(t *testing.T) {
+		a, b := between(t, []string{"aes256gcm16-prfsha256-ecp256-x25519"}, []string{"aes256gcm16-prfsha256-x25519"})
+		echo(t, b, ":7")
+		roundTrip(t, dial(t, a, "tcp", inner(b, "7")), []byte("in the other group"))
+	})
+	t.Run("NO_PROPOSAL_CHOSEN", func(t *testing.T) {
+		a, b := between(t, []string{"aes128-sha256-ecp256"}, []string{"aes256gcm16-prfsha256-x25519"})
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		_, err := a.DialContext(ctx, "tcp", inner(b, "7"))
+		if err == nil || !strings.Contains(err.Error(), "NO_PROPOSAL_CHOSEN") {
+			t.Errorf("got %v", err)
+		}
+		if st := b.Status(); len(st.IKE) != 0 || st.Gate.HalfOpen != 0 {
+			t.Errorf("the responder keeps %+v, %+v", st.IKE, st.Gate)
+		}
+	})
+}
