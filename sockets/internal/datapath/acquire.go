@@ -158,7 +158,25 @@ func (p *Path) await(o *outgoing, s *Socket, dec decision, e uint64, dem *demand
 	case hold.Pending, hold.Go:
 	}
 
-	pkt := o.pkt
+	pkt, held := p.keep(now, o, key)
+	if verdict == hold.Go {
+		p.count.acquires.Add(1)
+		acq := p.requests.add(key, Acquire{Flow: o.flow, Policy: dec.policy, Pair: pair, Want: s.cfg.Want, Socket: s},
+			now.Add(p.pendingFor()))
+		if p.cfg.Acquire != nil {
+			p.cfg.Acquire(acq)
+		}
+	}
+	if !held {
+		return DropPending, false
+	}
+	p.missed(o, pkt, e)
+	return DropUnset, true
+}
+
+// keep holds a packet until an SA comes for it.
+func (p *Path) keep(now time.Time, o *outgoing, key acquireKey) (pkt *netstack.Packet, held bool) {
+	pkt = o.pkt
 	if !o.held {
 		pkt = pkt.Hold()
 	}
@@ -169,22 +187,14 @@ func (p *Path) await(o *outgoing, s *Socket, dec decision, e uint64, dem *demand
 	case !o.held:
 		pkt.Release()
 	}
-	if verdict == hold.Go {
-		p.count.acquires.Add(1)
-		acq := p.requests.add(key, Acquire{Flow: o.flow, Policy: dec.policy, Pair: pair, Want: s.cfg.Want, Socket: s},
-			now.Add(p.pendingFor()))
-		if p.cfg.Acquire != nil {
-			p.cfg.Acquire(acq)
-		}
-	}
-	if !r.Held() {
-		return DropPending, false
-	}
-	// A child that came between the decision and Put did not see the packet.
+	return pkt, r.Held()
+}
+
+// missed wakes a packet that was kept under a decision of epoch e if a child came since: it did not see the packet.
+func (p *Path) missed(o *outgoing, pkt *netstack.Packet, e uint64) {
 	if p.epoch.Load() != e {
 		p.wake(p.held.TakeMatch(func(f ts.Flow, h heldPacket) bool { return f == o.flow && h.pkt == pkt }), o.hook)
 	}
-	return DropUnset, true
 }
 
 // arriving reports whether a child for the packet receives already and is about to send: its first packet came, FirstInbound

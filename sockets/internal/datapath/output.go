@@ -165,8 +165,9 @@ func (p *Path) route(o *outgoing) (kept bool) {
 		p.count.dropIf(d)
 		return kept
 	case *Child:
-		p.count.dropIf(p.routeLike(o, v))
-		return false
+		d, kept := p.routeLike(o, v)
+		p.count.dropIf(d)
+		return kept
 	}
 	p.count.drop(DropOutTag)
 	return false
@@ -267,24 +268,34 @@ func (p *Path) bypass(o *outgoing, s *Socket, l *latch.Latch) Drop {
 }
 
 // routeLike is route for a datagram that is to go under an SA like v: the token it was given is a received packet's.
-func (p *Path) routeLike(o *outgoing, v *Child) Drop {
+func (p *Path) routeLike(o *outgoing, v *Child) (d Drop, kept bool) {
 	dem := demand{like: v.Params}
 	for range 3 {
 		dec, e := p.decide(o.flow)
 		if dec.policy == nil || !dec.policy.Word.AllowsSA() {
 			p.refuse(o, ErrDiscard)
-			return DropNoPolicy
+			return DropNoPolicy, false
 		}
 		c := p.choose(o.flow, dec, e, &dem)
+		if c == nil && p.arriving(o.flow, dec.policy, &dem) {
+			// The answer to a packet that came before we may send under its SA.
+			key := acquireKey{policy: dec.policy.Name, peer: peerKey{peer: dec.policy.Peer, dst: o.flow.Dst()}}
+			pkt, held := p.keep(p.now(), o, key)
+			if !held {
+				return DropPending, false
+			}
+			p.missed(o, pkt, e)
+			return DropUnset, true
+		}
 		if c == nil {
 			p.refuse(o, ErrNoChild)
-			return DropUnowned
+			return DropUnowned, false
 		}
-		if d := p.sendUnder(c, o); d != DropRemoved {
-			return d
+		if d = p.sendUnder(c, o); d != DropRemoved {
+			return d, false
 		}
 	}
-	return DropRemoved
+	return DropRemoved, false
 }
 
 // routeUnowned is route for a packet that no socket sent. It goes under the flow's latch if there is one, else under the SA
