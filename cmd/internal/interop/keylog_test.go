@@ -20,6 +20,7 @@ func TestKeyLog(t *testing.T) {
 		{keyLog: true, responder: true, ike: "aes256-sha256-ecp256", esp: "aes256-sha256"},
 	} {
 		t.Run(s.role(), func(t *testing.T) {
+			t.Parallel()
 			interop.Need(t, "tshark")
 			s.snap = 65535
 			w := s.start(t, smallWeb())

@@ -17,6 +17,7 @@ import (
 func TestCleanStop(t *testing.T) {
 	for _, s := range []setup{{}, {responder: true}} {
 		t.Run(s.role(), func(t *testing.T) {
+			t.Parallel()
 			w := s.start(t, smallWeb())
 			row := report.Row(t, peer, "SIGTERM: Delete is sent, exit 0", s.role(), s.suite())
 			if s.responder {
@@ -38,6 +39,7 @@ func TestCleanStop(t *testing.T) {
 // TestPeerDeletes: the peer deletes the child SA, then the IKE SA. What comes next finds a
 // new one.
 func TestPeerDeletes(t *testing.T) {
+	t.Parallel()
 	s := setup{}
 	w := s.start(t, smallWeb())
 	row := report.Row(t, peer, "charon deletes the child, then the IKE SA; each comes again on demand", s.role(), s.suite())
@@ -61,6 +63,7 @@ func TestPeerDeletes(t *testing.T) {
 // TestPeerRestarts: the peer loses its memory and comes again; INITIAL_CONTACT replaces
 // the SA (RFC 7296, Section 2.4).
 func TestPeerRestarts(t *testing.T) {
+	t.Parallel()
 	s := setup{responder: true}
 	w := s.start(t, smallWeb())
 	row := report.Row(t, peer, "charon is killed and comes again: INITIAL_CONTACT", s.role(), s.suite())
@@ -83,6 +86,7 @@ func TestPeerRestarts(t *testing.T) {
 // Section 2.4).
 func TestLiveness(t *testing.T) {
 	t.Run("charon asks", func(t *testing.T) {
+		t.Parallel()
 		s := setup{swanConn: "dpd_delay = 1s"}
 		w := s.start(t, smallWeb())
 		row := report.Row(t, peer, "liveness checks of charon answered", s.role(), s.suite())
@@ -98,9 +102,10 @@ func TestLiveness(t *testing.T) {
 		row.Note("3 checks")
 	})
 	t.Run("we ask", func(t *testing.T) {
+		t.Parallel()
 		s := setup{conn: "    dpd_delay: 1s"}
 		w := s.start(t, smallWeb())
-		row := report.Row(t, peer, "our liveness checks answered; a dead peer is noticed", s.role(), s.suite())
+		row := report.Row(t, peer, "our liveness checks answered", s.role(), s.suite())
 		w.page()
 		mark := w.swan.Mark()
 		for range 3 {
@@ -120,16 +125,17 @@ func TestLiveness(t *testing.T) {
 // (RFC 7296, Section 2.8). Nothing may be lost, whatever of it we do.
 func TestChildRekey(t *testing.T) {
 	for _, s := range []setup{
-		{swanChild: "rekey_time = 3s\n rand_time = 0s\n life_time = 30s"},
-		{swanChild: "rekey_time = 3s\n rand_time = 0s\n life_time = 30s", responder: true},
+		{swanChild: "rekey_time = 2s\n rand_time = 0s\n life_time = 30s"},
+		{swanChild: "rekey_time = 2s\n rand_time = 0s\n life_time = 30s", responder: true},
 	} {
 		t.Run(s.role(), func(t *testing.T) {
+			t.Parallel()
 			w := s.start(t, smallWeb())
 			row := report.Row(t, peer, "charon rekeys the child SA under traffic", s.role(), s.suite())
 			if s.responder {
 				w.swan.MustInitiate("net")
 			}
-			pages, until := 0, time.Now().Add(10*time.Second)
+			pages, until := 0, time.Now().Add(8*time.Second)
 			for time.Now().Before(until) {
 				w.page()
 				w.pageThere()
@@ -139,7 +145,7 @@ func TestChildRekey(t *testing.T) {
 			refused := len(interop.Grep(w.swan.Output(), `received (NO_ADDITIONAL_SAS|TEMPORARY_FAILURE|NO_PROPOSAL_CHOSEN|CHILD_SA_NOT_FOUND)|rekeying failed`))
 			row.Note("%d rekeys, %d refused, %d pages", rekeyed, refused, pages)
 			if rekeyed < 2 {
-				t.Errorf("%d rekeys in 10 s", rekeyed)
+				t.Errorf("%d rekeys in 8 s", rekeyed)
 			}
 			w.host.AwaitStatus("one child SA", func(st *sockets.Status) bool { return len(st.IKE) == 1 && len(st.IKE[0].Children) == 1 })
 			seen := w.cap.Judge()
@@ -150,6 +156,7 @@ func TestChildRekey(t *testing.T) {
 
 // TestManyConnections opens connections side by side over one SA.
 func TestManyConnections(t *testing.T) {
+	t.Parallel()
 	s := setup{}
 	w := s.start(t, smallWeb())
 	row := report.Row(t, peer, "64 connections at once, the first of them held", s.role(), s.suite())

@@ -21,6 +21,7 @@ func TestInvalidKE(t *testing.T) {
 		{ike: ikeX25519, swanIKE: both, responder: true},
 	} {
 		t.Run(strings.ReplaceAll(s.role()+" "+s.ike, ", ", "+"), func(t *testing.T) {
+			t.Parallel()
 			w := s.start(t, smallWeb())
 			row := report.Row(t, peer, "INVALID_KE_PAYLOAD", s.role(), s.suite())
 			if s.responder {
@@ -50,6 +51,7 @@ func TestNarrowing(t *testing.T) {
 		{"initiator offers more", setup{farTS: "10.2.0.0/24", swanFar: "10.2.0.0/16", swanNear: "10.1.0.0/16", responder: true}, "10.2.0.0/24"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
 			w := r.start(t, smallWeb())
 			row := report.Row(t, peer, "narrowing: "+r.name, r.role(), r.suite())
 			if r.responder {
@@ -74,6 +76,7 @@ func TestNarrowing(t *testing.T) {
 // TestNarrowedAway dials an address that our policy puts into the tunnel and the peer's
 // does not: the dial fails and says so, and the SA for the others stays.
 func TestNarrowedAway(t *testing.T) {
+	t.Parallel()
 	s := setup{farTS: "10.0.0.0/8", swanFar: "10.2.0.0/24", yaml: "dial_timeout: 3s"}
 	w := s.start(t, smallWeb())
 	row := report.Row(t, peer, "address outside the narrowed selectors", s.role(), s.suite())
@@ -101,6 +104,7 @@ func TestNarrowedAway(t *testing.T) {
 func TestTwoChildren(t *testing.T) {
 	for _, s := range []setup{{two: true}, {two: true, responder: true}} {
 		t.Run(s.role(), func(t *testing.T) {
+			t.Parallel()
 			w := s.start(t, smallWeb())
 			row := report.Row(t, peer, "two child SAs on one IKE SA", s.role(), s.suite())
 			if s.responder {
@@ -129,6 +133,7 @@ func TestTwoChildren(t *testing.T) {
 // TestLargeUDP sends datagrams through a forward to an echo server: small ones, and ones
 // that are fragmented inside the tunnel.
 func TestLargeUDP(t *testing.T) {
+	t.Parallel()
 	s := setup{}
 	w := s.start(t, smallWeb())
 	row := report.Row(t, peer, "UDP forward, fragments inside the tunnel", s.role(), s.suite())

@@ -44,6 +44,7 @@ func (w *world) noESP() {
 // TestWrongPSK: AUTHENTICATION_FAILED, and our message names the peer and the reason.
 func TestWrongPSK(t *testing.T) {
 	t.Run("initiator", func(t *testing.T) {
+		t.Parallel()
 		s := setup{swanPSK: "another pre-shared key altogether"}
 		w := s.start(t, smallWeb())
 		row := report.Row(t, peer, "wrong PSK", s.role(), s.suite())
@@ -57,6 +58,7 @@ func TestWrongPSK(t *testing.T) {
 		w.noESP()
 	})
 	t.Run("responder", func(t *testing.T) {
+		t.Parallel()
 		s := setup{swanPSK: "another pre-shared key altogether", responder: true}
 		w := s.start(t, smallWeb())
 		row := report.Row(t, peer, "wrong PSK", s.role(), s.suite())
@@ -76,6 +78,7 @@ func TestWrongPSK(t *testing.T) {
 
 // TestWrongKey: a raw public key that nobody configured is refused, whoever it claims to be.
 func TestWrongKey(t *testing.T) {
+	t.Parallel()
 	s := setup{auth: "ed25519", responder: true}.defaults()
 	w := s.start(t, smallWeb())
 	row := report.Row(t, peer, "raw key that is not configured", s.role(), s.suite())
@@ -110,6 +113,7 @@ func TestNoProposal(t *testing.T) {
 		{"ESP proposals", setup{swanESP: espChaCha, responder: true}, []string{"moon", espChaCha, espGCM}},
 	} {
 		t.Run(r.name+" "+r.role(), func(t *testing.T) {
+			t.Parallel()
 			w := r.start(t, smallWeb())
 			row := report.Row(t, peer, "no common "+r.name, r.role(), r.suite())
 			if !r.responder {
@@ -138,6 +142,7 @@ func TestSilentPeer(t *testing.T) {
 		bind bool // a socket that swallows; else the kernel answers that the port is closed
 	}{{"silent peer", true}, {"closed port", false}} {
 		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
 			s := setup{noDaemon: true, yaml: "dial_timeout: 4s"}
 			w := s.start(t, smallWeb())
 			row := report.Row(t, peer, r.name, s.role(), s.suite())

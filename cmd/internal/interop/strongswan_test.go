@@ -104,6 +104,7 @@ func TestIPv6(t *testing.T) {
 		{"IPv6 in IPv6", setup{responder: true, auth: "ed25519"}, append(outer, inner...), true},
 	} {
 		t.Run(r.name+" "+r.setup.role(), func(t *testing.T) {
+			t.Parallel()
 			s := r.setup
 			s.rewrite = strings.NewReplacer(r.rewrite...)
 			s.before = func(w *world) {
