@@ -91,7 +91,7 @@ type Host struct {
 	Dir     string // its files, btns.yaml and keys
 	KeyLog  string // "" unless asked for
 	control string
-	binary  string
+	cfg     HostConfig
 }
 
 // HostConfig says how to run a Host.
@@ -115,6 +115,12 @@ func Up(t testing.TB, cfg HostConfig) *Host {
 	return h
 }
 
+// Again runs a host that ended as it was run before.
+func (h *Host) Again() *Host {
+	h.t.Helper()
+	return Up(h.t, h.cfg)
+}
+
 func launch(t testing.TB, cfg HostConfig) *Host {
 	t.Helper()
 	Need(t, "setpriv")
@@ -126,7 +132,10 @@ func launch(t testing.TB, cfg HostConfig) *Host {
 	}
 	file := filepath.Join(cfg.Dir, "btns.yaml")
 	WriteFile(t, file, cfg.YAML)
-	h := &Host{Dir: cfg.Dir, control: filepath.Join(cfg.Dir, "control"), binary: cfg.Binary}
+	h := &Host{Dir: cfg.Dir, control: filepath.Join(cfg.Dir, "control"), cfg: cfg}
+	if out, err := exec.Command(cfg.Binary, "check", "-c", file).CombinedOutput(); err != nil {
+		t.Fatalf("btns check: %v\n%s", err, out)
+	}
 	args := []string{cfg.Binary, "up", "-c", file, "--control", h.control, "--verbose"}
 	if cfg.KeyLog {
 		h.KeyLog = filepath.Join(cfg.Dir, "keys")
@@ -139,7 +148,7 @@ func launch(t testing.TB, cfg HostConfig) *Host {
 // Status asks the running host, as `btns status --json` does.
 func (h *Host) Status() *sockets.Status {
 	h.t.Helper()
-	out, err := exec.Command(h.binary, "status", "--json", "--control", h.control).CombinedOutput()
+	out, err := exec.Command(h.cfg.Binary, "status", "--json", "--control", h.control).CombinedOutput()
 	if err != nil {
 		h.t.Fatalf("btns status: %v: %s", err, out)
 	}
@@ -148,6 +157,16 @@ func (h *Host) Status() *sockets.Status {
 		h.t.Fatalf("btns status: %v: %s", err, out)
 	}
 	return st
+}
+
+// StatusText is what `btns status` prints for people.
+func (h *Host) StatusText() string {
+	h.t.Helper()
+	out, err := exec.Command(h.cfg.Binary, "status", "--control", h.control).CombinedOutput()
+	if err != nil {
+		h.t.Fatalf("btns status: %v: %s", err, out)
+	}
+	return string(out)
 }
 
 // AwaitStatus polls the host's status until it is as wanted; what says it in words.

@@ -5,6 +5,7 @@ package interop_test
 import (
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -82,6 +83,27 @@ func TestPeerRestarts(t *testing.T) {
 	w.cap.Judge()
 }
 
+// TestWeRestart: we lose our memory and come again; our INITIAL_CONTACT makes the peer
+// forget the old SA (RFC 7296, Section 2.4).
+func TestWeRestart(t *testing.T) {
+	t.Parallel()
+	s := setup{}
+	w := s.start(t, smallWeb())
+	row := report.Row(t, peer, "btns is killed and comes again: INITIAL_CONTACT", s.role(), s.suite())
+	w.page()
+	w.host.Signal(syscall.SIGKILL)
+	_ = w.host.Wait() // by the signal
+	w.host = w.host.Again()
+	w.page()
+	w.pageThere()
+	w.swan.AwaitSAs(`net: #2, ESTABLISHED`)
+	if n := strings.Count(w.swan.SAs(), "ESTABLISHED"); n != 1 {
+		t.Errorf("charon has %d IKE SAs:\n%s", n, w.swan.SAs())
+	}
+	row.Note("one IKE SA after it")
+	w.cap.Judge()
+}
+
 // TestLiveness: each side asks whether the other lives, and is answered (RFC 7296,
 // Section 2.4).
 func TestLiveness(t *testing.T) {
@@ -130,17 +152,25 @@ func TestChildRekey(t *testing.T) {
 	} {
 		t.Run(s.role(), func(t *testing.T) {
 			t.Parallel()
-			w := s.start(t, smallWeb())
+			w := s.start(t, bigWeb())
 			row := report.Row(t, peer, "charon rekeys the child SA under traffic", s.role(), s.suite())
 			if s.responder {
 				w.swan.MustInitiate("net")
 			}
+			// One connection that lives through all of it, at a pace, and many short ones.
+			long := make(chan *interop.Fetch, 1)
+			go func() { long <- interop.Curl(t, w.near, "http://"+forwardWeb+"/big", "--limit-rate", "12M") }()
 			pages, until := 0, time.Now().Add(8*time.Second)
 			for time.Now().Before(until) {
 				w.page()
 				w.pageThere()
 				pages += 2
 			}
+			f := <-long
+			if f.Err != nil || f.Hash != w.web.Hash {
+				t.Errorf("the long transfer: %d bytes, %v", f.Size, f.Err)
+			}
+			row.Note("100 MB in %.1fs", f.Took.Seconds())
 			rekeyed := len(interop.Grep(w.swan.Output(), `CHILD_SA net\{\d+\} established`)) - 1
 			refused := len(interop.Grep(w.swan.Output(), `received (NO_ADDITIONAL_SAS|TEMPORARY_FAILURE|NO_PROPOSAL_CHOSEN|CHILD_SA_NOT_FOUND)|rekeying failed`))
 			row.Note("%d rekeys, %d refused, %d pages", rekeyed, refused, pages)

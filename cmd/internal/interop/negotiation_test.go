@@ -121,6 +121,8 @@ func TestTwoChildren(t *testing.T) {
 			if st := w.host.Status(); len(st.IKE) != 1 || len(st.IKE[0].Children) != 2 {
 				t.Errorf("our SAs: %+v", st.IKE)
 			}
+			names(t, w.host.StatusText(), "moon: #1, ESTABLISHED, IKEv2", "remote 'fqdn:moon.example' @ "+interop.FarAddr, "  net: INSTALLED", "  other: INSTALLED",
+				"local  "+nearInner, "remote 10.3.0.0/24", "IKE SAs: 1 authenticated")
 			seen := w.cap.Judge()
 			if len(seen.SPIs) != 4 {
 				t.Errorf("the link saw the SPIs %v, want four", seen.SPIs)

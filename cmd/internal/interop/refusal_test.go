@@ -155,6 +155,9 @@ func TestSilentPeer(t *testing.T) {
 				t.Errorf("the client waited %s, want the dial_timeout of 4s", took)
 			}
 			row.Note("%s", reason)
+			if r.bind {
+				w.noESP()
+			}
 		})
 	}
 }
