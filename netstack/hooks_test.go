@@ -213,7 +213,7 @@ func TestADV_L1_L8_OtherTag(t *testing.T) {
 		{"fin", func(c *TCPConn, seq, ack uint32) []byte {
 			return tcpPacket(c.local, c.remote, seq, ack, 0x11, nil)
 		}, func(t *testing.T, s *TCPConn) {
-			if _, err := s.Read(make([]byte, 10)); err != io.EOF {
+			if _, err := s.Read(make([]byte, 10)); !errors.Is(err, io.EOF) {
 				t.Errorf("%v", err)
 			}
 		}},

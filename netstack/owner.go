@@ -11,7 +11,7 @@ import (
 // KUID and KGID make *Tag a gVisor PacketOwner: what rides on inbound packets.
 func (*Tag) KUID() uint32 { return 0 }
 
-// KGID: see KUID.
+// KGID is KUID's other half.
 func (*Tag) KGID() uint32 { return 0 }
 
 // owner rides on outbound packets: the socket that sent them. It is set on a gVisor endpoint once; the tag inside changes.
@@ -28,7 +28,7 @@ type owner struct {
 // KUID: see Tag.KUID; it makes *owner a gVisor PacketOwner.
 func (*owner) KUID() uint32 { return 0 }
 
-// KGID: see KUID.
+// KGID is KUID's other half.
 func (*owner) KGID() uint32 { return 0 }
 
 var (

@@ -158,7 +158,7 @@ func (s *Stack) configure() error {
 	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minTCPBuffer, Default: initialTCPBuffer, Max: s.cfg.ReceiveBuffer}
 	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minTCPBuffer, Default: initialTCPBuffer, Max: s.cfg.SendBuffer}
 	sack := tcpip.TCPSACKEnabled(true)
-	rack := tcpip.TCPRecovery(tcpip.TCPRACKLossDetection)
+	rack := tcpip.TCPRACKLossDetection
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	wait := tcpip.TCPTimeWaitTimeoutOption(s.cfg.TimeWait)
 	for _, o := range []tcpip.SettableTransportProtocolOption{&rcv, &snd, &sack, &rack, &moderate, &wait} {

@@ -599,7 +599,7 @@ func TestHalfClose(t *testing.T) {
 	if err := c.CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := s.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("read %v", err)
 	}
 	if _, err := c.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
@@ -615,7 +615,7 @@ func TestHalfClose(t *testing.T) {
 	if err := c.CloseRead(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Read(buf); err != io.EOF {
+	if _, err := c.Read(buf); !errors.Is(err, io.EOF) {
 		t.Errorf("read after CloseRead: %v", err)
 	}
 	if n, err := c.Read(nil); n != 0 || err != nil {

@@ -17,16 +17,14 @@ type life struct {
 
 func newLife() life { return life{done: make(chan struct{})} }
 
-// end makes pending and later calls return cause, net.ErrClosed for nil. It reports whether it was the first.
-func (l *life) end(cause error) bool {
+// end makes pending and later calls return cause, net.ErrClosed for nil. The first cause stays.
+func (l *life) end(cause error) {
 	if cause == nil {
 		cause = net.ErrClosed
 	}
-	if !l.cause.CompareAndSwap(nil, &cause) {
-		return false
+	if l.cause.CompareAndSwap(nil, &cause) {
+		close(l.done)
 	}
-	close(l.done)
-	return true
 }
 
 // err is why the socket can't be used, nil while it can. The holder who closed it sees that, whatever came before.

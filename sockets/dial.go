@@ -49,25 +49,23 @@ func (d *Dialer) Dial(network, address string) (net.Conn, error) {
 // DialContext connects; see Stack.DialContext.
 func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	st := d.Stack
-	fail := func(a net.Addr, err error) (net.Conn, error) {
-		return nil, &net.OpError{Op: "dial", Net: network, Addr: a, Err: err}
-	}
+	fail := func(err error) error { return &net.OpError{Op: "dial", Net: network, Err: err} }
 	host, p, err := splitAddr(network, address)
 	if err != nil {
-		return fail(nil, err)
+		return nil, fail(err)
 	}
 	ctx, cancel := st.deadline(ctx)
 	defer cancel()
 	addrs, err := st.resolve(ctx, host)
 	if err != nil {
-		return fail(nil, err)
+		return nil, fail(err)
 	}
 	if addrs = family(addrs, network); len(addrs) == 0 {
-		return fail(nil, &net.AddrError{Err: "no suitable address", Addr: host})
+		return nil, fail(&net.AddrError{Err: "no suitable address", Addr: host})
 	}
 	w, err := want(d.PToken)
 	if err != nil {
-		return fail(nil, err)
+		return nil, fail(err)
 	}
 	for i, a := range addrs {
 		to := netip.AddrPortFrom(a, p)
@@ -120,7 +118,7 @@ func (st *Stack) why(ctx context.Context, s *socket, to netip.AddrPort, network 
 	if reason == nil {
 		return err
 	}
-	cause := error(context.Canceled)
+	cause := context.Canceled
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		cause = os.ErrDeadlineExceeded
 	}

@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 
@@ -99,7 +100,7 @@ func (lc *ListenConfig) socket(ctx context.Context, network, address, proto stri
 
 // listenError is a *net.OpError, as package net's.
 func listenError(network, address string, err error) error {
-	if _, ok := err.(*net.OpError); ok {
+	if oe := (*net.OpError)(nil); errors.As(err, &oe) {
 		return err
 	}
 	return &net.OpError{Op: "listen", Net: network, Addr: textAddr{network, address}, Err: err}

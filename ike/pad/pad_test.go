@@ -414,7 +414,7 @@ func TestNewRefuses(t *testing.T) {
 		"cannot have method btns":    edit(func(e *Entry) { e.Method = MethodBTNS }),
 		"cannot have method invalid": edit(func(e *Entry) { e.Method = 0 }),
 		"method psk with 0 secrets":  edit(func(e *Entry) { e.Method, e.Keys = MethodPSK, nil }),
-		"empty secret":          edit(func(e *Entry) { e.Method, e.Keys, e.PSKs = MethodPSK, nil, []PSK{{}} }),
+		"empty secret":               edit(func(e *Entry) { e.Method, e.Keys, e.PSKs = MethodPSK, nil, []PSK{{}} }),
 		"no key to derive": edit(func(e *Entry) {
 			e.Method, e.Keys, e.PSKs, e.Allow.KeyDerived = MethodPSK, nil, []PSK{{Secret: auth.NewPSK([]byte("x"))}}, true
 		}),

@@ -184,23 +184,20 @@ func (r *rig) super(t testing.TB, v6 bool) (*netstack.Packet, *netstack.Tag) {
 	}
 	next().Release() // ACK
 	var big *netstack.Packet
-	for seq := iss + 1; big == nil; {
-		go func() { _, _ = d.c.Write(make([]byte, 1<<20)) }()
-		for big == nil {
-			p := next()
-			ip, tl := p.HeaderLens()
-			end := binary.BigEndian.Uint32(p.Header()[ip+4:]) + uint32(p.PayloadLen())
-			_ = tl
-			if p.PayloadLen() > 60000 {
-				big = p
-				break
-			}
-			if p.PayloadLen() > 0 && int32(end-seq) > 0 {
-				seq = end
-			}
-			p.Release()
-			r.catcher.Deliver(in, tcpPacket(flow.Reverse(), tcpACK, 1001, seq, nil))
+	go func() { _, _ = d.c.Write(make([]byte, 1<<20)) }()
+	for seq := iss + 1; ; {
+		p := next()
+		ip, _ := p.HeaderLens()
+		end := binary.BigEndian.Uint32(p.Header()[ip+4:]) + uint32(p.PayloadLen())
+		if p.PayloadLen() > 60000 {
+			big = p
+			break
 		}
+		if p.PayloadLen() > 0 && int32(end-seq) > 0 {
+			seq = end
+		}
+		p.Release()
+		r.catcher.Deliver(in, tcpPacket(flow.Reverse(), tcpACK, 1001, seq, nil))
 	}
 	d.c.Abort(errClosed)
 	t.Cleanup(big.Release)

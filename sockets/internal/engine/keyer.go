@@ -104,7 +104,7 @@ func (k *keyer) tick(now time.Time) {
 			k.drop(s)
 			continue
 		}
-		k.heard(now, s)
+		k.heard(s)
 		s.m.Tick(now)
 		k.drain(now, s)
 	}
@@ -117,7 +117,7 @@ func (k *keyer) tick(now time.Time) {
 }
 
 // heard tells the machine of traffic, so that a busy peer is not asked whether it lives.
-func (k *keyer) heard(now time.Time, s *ikeSA) {
+func (k *keyer) heard(s *ikeSA) {
 	for spi, c := range s.children {
 		if at := c.LastHeard(); !at.IsZero() {
 			s.m.Heard(at, spi)
