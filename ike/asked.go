@@ -6,6 +6,7 @@ import "time"
 type asked struct {
 	id   WorkID
 	spi  bool // its answer may bring an SPI
+	keep bool // outlives the child SAs and the SA's closing
 	then func(now time.Time, r WorkResult)
 }
 

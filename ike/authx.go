@@ -155,7 +155,7 @@ func (m *Machine) authAccepted(now time.Time, msg *message, who identity) {
 		m.startDelete(now, ErrClosed, ReasonDeleted, 0)
 		return
 	}
-	m.establish(who, m.cfg.Local.ID, false)
+	m.establish(now, who, m.cfg.Local.ID, false)
 	if t == nil {
 		return
 	}
@@ -164,7 +164,7 @@ func (m *Machine) authAccepted(now time.Time, msg *message, who identity) {
 }
 
 // establish is the only way into StateEstablished.
-func (m *Machine) establish(who identity, local wire.ID, contact bool) {
+func (m *Machine) establish(now time.Time, who identity, local wire.ID, contact bool) {
 	m.state = StateEstablished
 	m.life = time.Time{}
 	// A long-lived SA keeps no message alive.
@@ -177,6 +177,7 @@ func (m *Machine) establish(who identity, local wire.ID, contact bool) {
 	})
 	m.debug("IKE SA established", "id", m.peer.id.String(), "suite", m.suite.String())
 	m.dropHandshake()
+	m.ikeTimes(now)
 }
 
 // authRequested takes the IKE_AUTH request.
@@ -264,6 +265,6 @@ func (m *Machine) authRespond(now time.Time, child []wire.Payload, install *made
 	auth := a.auth
 	ps = append(ps, &auth)
 	ps = slices.Concat(ps, child)
-	m.establish(a.identity, id, a.contact)
+	m.establish(now, a.identity, id, a.contact)
 	m.answerChild(now, ps, install)
 }

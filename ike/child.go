@@ -130,10 +130,12 @@ func (m *Machine) childRequested(now time.Time, msg *message) {
 	sa, _ := wire.Get[*wire.SA](msg.ps)
 	ni, _ := wire.Get[*wire.Nonce](msg.ps)
 	if sa.Proposals[0].Protocol == wire.ProtocolIKE {
-		// RFC 7296, Section 1.3: may refuse to rekey the IKE SA; the peer then
-		// authenticates anew.
-		m.respond(now, notify(wire.NotifyNoAdditionalSAs, nil))
-		m.debug("refused to rekey the IKE SA")
+		m.ikeRekeyRequested(now, msg)
+		return
+	}
+	if m.ownIKE() != nil || m.successor != nil {
+		// RFC 7296, Section 2.25.2: not while the IKE SA is being rekeyed.
+		m.respond(now, notify(wire.NotifyTemporaryFailure, nil))
 		return
 	}
 	if len(ni.Data) < m.suite.MinNonce() {
@@ -193,6 +195,10 @@ func (m *Machine) rekeyed(n *wire.Notify) (*child, *wire.Notify) {
 			}
 			return c, nil
 		}
+	}
+	if t := m.request(); t != nil && t.child != nil {
+		// It may be the one that our request made: the response is on its way.
+		return nil, notify(wire.NotifyTemporaryFailure, nil)
 	}
 	return nil, &wire.Notify{Protocol: n.Protocol, SPI: bytes.Clone(n.SPI), NType: wire.NotifyChildSANotFound}
 }

@@ -495,28 +495,3 @@ func watch(s *iketest.Sim, kind string) *[]wire.NotifyType {
 	})
 	return &got
 }
-
-func TestPeerRekeysIKE(t *testing.T) {
-	s, a, b := hosts(t, 69)
-	e, o := up(t, s, a, b)
-	s.Rewrite(func(o *iketest.Opened) bool {
-		if o.Kind() != "CREATE_CHILD_SA request" {
-			return false
-		}
-		p := a.Config.Proposals[0]
-		p.Num, p.SPI = 1, []byte{1, 2, 3, 4, 5, 6, 7, 8}
-		o.Drop(wire.PayloadTSi)
-		o.Drop(wire.PayloadTSr)
-		o.Drop(wire.PayloadSA)
-		o.Payloads = append(o.Payloads, &wire.SA{Proposals: []wire.Proposal{p}}, &wire.KE{Group: wire.GroupX25519, Data: make([]byte, 32)})
-		return true
-	})
-	e.CreateChild(a.Request("net", iketest.DefaultPair()))
-	s.Run(time.Minute, nil)
-	s.Settle(time.Minute)
-	clean(t, s)
-	wantNotify(t, e.ChildErrors[0], wire.NotifyNoAdditionalSAs, true)
-	if !e.Up() || !o.Up() {
-		t.Error("the IKE SA did not survive")
-	}
-}

@@ -111,6 +111,9 @@ type Config struct {
 	// zero never asks (RFC 7296, Section 2.4).
 	DPDDelay time.Duration
 
+	// Life bounds established SAs; zero values keep them until they are deleted.
+	Life IKELife
+
 	// HalfOpenLife bounds a responder's life before IKE_AUTH has succeeded. Zero
 	// is DefaultHalfOpenLife, which outlasts our own retransmission schedule.
 	HalfOpenLife time.Duration

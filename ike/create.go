@@ -128,10 +128,24 @@ func (m *Machine) sendCreate(now time.Time, t *task) {
 	m.send(now, wire.ExchangeCreateChildSA, t, m.appendChild(nil, t.child)...)
 }
 
+var errNoSelectors = errors.New("without both traffic selectors")
+
 // childAnswer takes a CREATE_CHILD_SA response.
 func (m *Machine) childAnswer(now time.Time, msg *message) {
 	t := m.req.task
 	m.req = nil
+	if t != nil && t.ike != nil {
+		m.ikeRekeyAnswer(now, msg, t)
+		return
+	}
+	if errorNotify(msg.ps) == nil && (selector(msg.ps, true) == nil || selector(msg.ps, false) == nil) {
+		// What the table can't say: only the rekeying of an IKE SA has none.
+		if t != nil && t.child != nil {
+			m.createFails(now, t.child, errNoSelectors)
+		}
+		m.refuseResponse(now, msg.Exchange, &wire.ParseError{Payload: wire.PayloadTSi, Why: errNoSelectors.Error(), Code: wire.NotifyInvalidSyntax})
+		return
+	}
 	if t == nil || t.child == nil || t.child.over {
 		return // given up meanwhile; the whole IKE SA is being deleted
 	}

@@ -108,6 +108,39 @@ type RekeyFailed struct {
 	Next  time.Time
 }
 
+// Rekeying says that a machine was made by rekeying the IKE SA. Make its LocalSPI known
+// to the gate before the next output is carried out, carry out its outputs, set a timer
+// to its Deadline, and feed it datagrams. It has no child SAs yet, and may end with
+// Closed without ever getting one: both ends may rekey at once.
+type Rekeying struct{ New *Machine }
+
+// Rekeyed says that New, which a Rekeying announced, is the IKE SA from now on: all
+// child SAs, reserved SPIs and commands are its, their events come from it, and commands
+// go to it. Old needs nothing but datagrams and its timer, and ends with
+// Closed{ReasonReplaced}. It may come from either: afterwards carry out the outputs of
+// the other one too and set its timer anew. The peer's identity, Established's and all
+// the engine knows of the SA go over to New.
+type Rekeyed struct {
+	Old, New   *Machine
+	Role       Role // New's
+	SPIi, SPIr uint64
+	Suite      suite.IKE
+	Path       Path
+}
+
+// Wake says that another machine has outputs or a new deadline: carry them out and set
+// its timer anew.
+type Wake struct{ Machine *Machine }
+
+// Reauthenticate asks for a new IKE SA from scratch with the same peer, and its child
+// SAs; then Delete this one (RFC 7296, Section 2.8.3). Err is nil if it is time to do so,
+// and else says why the SA could not be rekeyed. At Deadline, if it is not zero, this SA
+// ends.
+type Reauthenticate struct {
+	Err      error
+	Deadline time.Time
+}
+
 // PathChanged says that IKE and all child SAs use another outer path from now on.
 type PathChanged struct{ Path Path }
 
@@ -198,29 +231,37 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-func (*Send) output()          {}
-func (*Established) output()   {}
-func (*ChildInbound) output()  {}
-func (*ChildOutbound) output() {}
-func (*ChildRemoved) output()  {}
-func (*SPIReleased) output()   {}
-func (*ChildFailed) output()   {}
-func (*RekeyFailed) output()   {}
-func (*PathChanged) output()   {}
-func (*Unverified) output()    {}
-func (*KeyLog) output()        {}
-func (*Failed) output()        {}
-func (*Closed) output()        {}
+func (*Send) output()           {}
+func (*Established) output()    {}
+func (*ChildInbound) output()   {}
+func (*ChildOutbound) output()  {}
+func (*ChildRemoved) output()   {}
+func (*SPIReleased) output()    {}
+func (*ChildFailed) output()    {}
+func (*Rekeying) output()       {}
+func (*Rekeyed) output()        {}
+func (*Wake) output()           {}
+func (*Reauthenticate) output() {}
+func (*RekeyFailed) output()    {}
+func (*PathChanged) output()    {}
+func (*Unverified) output()     {}
+func (*KeyLog) output()         {}
+func (*Failed) output()         {}
+func (*Closed) output()         {}
 
-func (*Established) event()   {}
-func (*ChildInbound) event()  {}
-func (*ChildOutbound) event() {}
-func (*ChildRemoved) event()  {}
-func (*SPIReleased) event()   {}
-func (*ChildFailed) event()   {}
-func (*RekeyFailed) event()   {}
-func (*PathChanged) event()   {}
-func (*Unverified) event()    {}
-func (*KeyLog) event()        {}
-func (*Failed) event()        {}
-func (*Closed) event()        {}
+func (*Established) event()    {}
+func (*ChildInbound) event()   {}
+func (*ChildOutbound) event()  {}
+func (*ChildRemoved) event()   {}
+func (*SPIReleased) event()    {}
+func (*ChildFailed) event()    {}
+func (*Rekeying) event()       {}
+func (*Rekeyed) event()        {}
+func (*Wake) event()           {}
+func (*Reauthenticate) event() {}
+func (*RekeyFailed) event()    {}
+func (*PathChanged) event()    {}
+func (*Unverified) event()     {}
+func (*KeyLog) event()         {}
+func (*Failed) event()         {}
+func (*Closed) event()         {}

@@ -12,3 +12,6 @@ func (m *Machine) SetMessageIDs(send, receive uint32) {
 
 // BreakForTest makes the next seal panic.
 func (m *Machine) BreakForTest() { m.out = nil }
+
+// ConfigForTest returns the machine's configuration, to be changed before it is used.
+func (m *Machine) ConfigForTest() *Config { return m.cfg }

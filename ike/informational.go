@@ -22,6 +22,7 @@ const (
 	taskClose                        // the IKE SA; tells notify instead of a Delete if set
 	taskLiveness                     // an empty request
 	taskRekey                        // child SA by our inbound SPI, to be replaced
+	taskRekeyIKE                     // ike
 )
 
 // task is a command that becomes a request when the window allows (RFC 7296,
@@ -29,6 +30,7 @@ const (
 type task struct {
 	kind   taskKind
 	child  *childTask
+	ike    *ikeTask
 	spi    uint32
 	notify wire.NotifyType
 	at     time.Time // not before; zero: now
@@ -36,7 +38,7 @@ type task struct {
 
 // over reports whether the SA takes no more commands.
 func (m *Machine) over() bool {
-	return m.state == StateClosed || m.state == StateLinger || m.state == StateDeleting || m.reason == ReasonDeleted
+	return m.state == StateClosed || m.state == StateLinger || m.state == StateDeleting || m.state == StateReplaced || m.reason == ReasonDeleted
 }
 
 // enqueue adds a command; false if too many wait already.
@@ -66,7 +68,7 @@ func (m *Machine) pump(now time.Time) {
 
 // idle reports whether a request could be started.
 func (m *Machine) idle() bool {
-	return (m.state == StateEstablished || m.state == StateDeleting) && m.req == nil && m.prep == nil
+	return (m.state == StateEstablished && !m.has(flagPeerRekeys) || m.state == StateDeleting) && m.req == nil && m.prep == nil
 }
 
 // waiting is when the next command that has to wait may start.
@@ -99,6 +101,8 @@ func (m *Machine) start(now time.Time, t *task) {
 		m.send(now, wire.ExchangeInformational, t)
 	case taskRekey:
 		m.startRekey(t)
+	case taskRekeyIKE:
+		m.startRekeyIKE(now, t)
 	}
 }
 
@@ -166,7 +170,7 @@ func (m *Machine) Delete(now time.Time) {
 	m.flags |= flagVerified
 	defer m.caught(now)
 	switch m.state {
-	case StateClosed, StateLinger, StateDeleting:
+	case StateClosed, StateLinger, StateDeleting, StateReplaced:
 	case StateIdle, StateInitKey, StateInitSent, StateInitDone, StateInitBusy, StateHalfOpen, StateAuthBusy:
 		m.teardown(ErrClosed, ReasonDeleted)
 		m.finish(now, ReasonDeleted)
@@ -197,6 +201,7 @@ func (m *Machine) Replaced(now time.Time) {
 	}
 	m.teardown(ErrClosed, ReasonReplaced)
 	m.finish(now, ReasonReplaced)
+	m.abandon(now, false)
 }
 
 // abort fails the SA and tells the peer, by a notify if it is not zero, else by a
@@ -218,6 +223,7 @@ func (m *Machine) startDelete(now time.Time, err error, why Reason, n wire.Notif
 		m.debug("IKE SA failed", "error", err)
 	}
 	m.dropHandshake()
+	m.detach()
 	m.reason = why
 	m.state = StateDeleting
 	// A request in service can't be finished: its Work has nobody to go to.
@@ -225,6 +231,8 @@ func (m *Machine) startDelete(now time.Time, err error, why Reason, n wire.Notif
 	if m.state != StateDeleting {
 		return
 	}
+	m.setFlag(flagPeerRekeys, false)
+	m.abandon(now, true)
 	m.queue = []*task{{kind: taskClose, notify: n}}
 	m.pump(now)
 }
@@ -248,11 +256,14 @@ func (m *Machine) informationalAck(now time.Time, _ *message) {
 	case taskDelete:
 		// Whether the peer named its half or knew nothing of it: ours is gone.
 		if c := m.childIn(t.spi); c != nil {
+			if c.why != ReasonReplaced { // by ours: the peer's is redundant
+				m.takeOver(c)
+			}
 			m.remove(c, ReasonDeleted)
 		}
 	case taskClose:
 		m.finish(now, m.reason)
-	case taskLiveness, taskCreate, taskRekey:
+	case taskLiveness, taskCreate, taskRekey, taskRekeyIKE:
 	}
 }
 
@@ -289,7 +300,7 @@ func (m *Machine) informational(now time.Time, msg *message) {
 	}
 	m.respond(now, ps...)
 	switch {
-	case m.state != StateEstablished && m.state != StateDeleting:
+	case m.state != StateEstablished && m.state != StateDeleting && m.state != StateReplaced:
 	case bad != nil:
 		m.fail(now, m.refusal(bad.NType, msg.Exchange, true, "it ended the IKE SA", nil))
 	case closing: // once, whatever else was in the message (ADV-F9, CVE-2023-38712)
@@ -325,8 +336,12 @@ func (m *Machine) peerDeletes(answer []uint32, spi uint32) []uint32 {
 
 // peerCloses ends the SA because the peer deleted it.
 func (m *Machine) peerCloses(now time.Time) {
+	if m.state == StateEstablished && m.successor != nil {
+		// RFC 7296, Section 2.8.2: the peer's heir has won; ours is forgotten.
+		m.handOver(now, m.successor, m)
+	}
 	why := ReasonPeerDeleted
-	if m.state == StateDeleting {
+	if m.state == StateDeleting || m.state == StateReplaced {
 		why = m.reason
 	}
 	m.teardown(&PeerClosedError{Peer: m.peerName()}, ReasonPeerDeleted)

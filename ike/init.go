@@ -226,6 +226,12 @@ func (m *Machine) derive(s suite.IKE, shared suite.Secret) error {
 	if err != nil {
 		return err
 	}
+	m.hs.keys = keys
+	return m.useKeys(s, keys)
+}
+
+// useKeys takes over the keys of the SA but SK_p.
+func (m *Machine) useKeys(s suite.IKE, keys *suite.Keys) error {
 	i2r, err := suite.NewProtector(s, keys.SKei, keys.SKai)
 	if err != nil {
 		return err
@@ -239,7 +245,7 @@ func (m *Machine) derive(s suite.IKE, shared suite.Secret) error {
 	} else {
 		m.out, m.in = r2i, i2r
 	}
-	m.suite, m.hs.keys, m.skd = s, keys, keys.SKd
+	m.suite, m.skd = s, keys.SKd
 	if m.cfg.KeyLog {
 		m.emit(&KeyLog{IKE: &IKEKeys{SPIi: m.spii, SPIr: m.spir, Suite: s,
 			SKei: bytes.Clone(keys.SKei), SKer: bytes.Clone(keys.SKer),

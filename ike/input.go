@@ -154,6 +154,9 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 	}
 	m.debug("message", "exchange", h.Exchange.String(), "dir", dir.String(),
 		"msgid", h.MessageID)
+	if dir == request {
+		m.chosenByPeer(now, msg)
+	}
 	switch {
 	case bad != nil && dir == request:
 		m.refuseRequest(now, h.Exchange, bad)
@@ -220,7 +223,7 @@ func (m *Machine) run(now time.Time, a action, msg *message) {
 // 2.5, 2.21.2 and 2.21.3; ADV-D25, ADV-F15).
 func (m *Machine) refuseRequest(now time.Time, e wire.ExchangeType, bad *wire.ParseError) {
 	m.respond(now, notify(bad.Code, bad.NotifyData()))
-	if bad.Code == wire.NotifyUnsupportedCriticalPayload && (m.state == StateEstablished || m.state == StateDeleting) {
+	if bad.Code == wire.NotifyUnsupportedCriticalPayload && (m.state == StateEstablished || m.state == StateDeleting || m.state == StateReplaced) {
 		return
 	}
 	m.fail(now, m.refusal(bad.Code, e, false, bad.Why, bad))

@@ -2,7 +2,9 @@ package ike
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
+	"net"
 	"time"
 )
 
@@ -133,6 +135,28 @@ func (m *Machine) limits(l *Lifetime) Limits {
 	return x
 }
 
+// ikeTimes sets when the IKE SA made at now is to be rekeyed, and expires.
+func (m *Machine) ikeTimes(now time.Time) {
+	l := &m.cfg.Life
+	if l.Rekey > 0 {
+		m.soft, m.hard = m.times(now, &Lifetime{Rekey: l.Rekey, Life: l.Rekey + l.over(), Rand: l.Rand, Exact: l.Exact})
+	}
+}
+
+func (l *IKELife) over() time.Duration {
+	if l.Over > 0 {
+		return l.Over
+	}
+	return max(l.Rekey, l.Reauth) / 10
+}
+
+// ends is when the IKE SA has to go.
+func (m *Machine) ends() (d time.Time) {
+	sooner(&d, m.hard)
+	sooner(&d, m.authUntil)
+	return d
+}
+
 // sooner keeps the earlier time in d; zero is never.
 func sooner(d *time.Time, t time.Time) {
 	if !t.IsZero() && (d.IsZero() || t.Before(*d)) {
@@ -145,9 +169,12 @@ func due(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
 
 // aging is when the next child SA reaches a limit.
 func (m *Machine) aging() (d time.Time) {
-	if m.state != StateEstablished {
+	if m.state != StateEstablished || m.undecided() {
 		return d
 	}
+	d = m.ends()
+	sooner(&d, m.soft)
+	sooner(&d, m.authSoft)
 	for _, c := range m.children {
 		if c.larval {
 			continue
@@ -169,10 +196,24 @@ func (c *child) idle() time.Time {
 	return c.used.Add(c.inactivity)
 }
 
+var errExpired = fmt.Errorf("ike: the IKE SA reached its hard limit: %w", net.ErrClosed)
+
 // age does what the limits of child SAs demand at now.
 func (m *Machine) age(now time.Time) {
-	if m.state != StateEstablished {
+	if m.state != StateEstablished || m.undecided() {
 		return
+	}
+	if due(m.ends(), now) {
+		m.debug("IKE SA expired")
+		m.startDelete(now, errExpired, ReasonExpired, 0)
+		return
+	}
+	if due(m.authSoft, now) {
+		m.authSoft = time.Time{}
+		m.emit(&Reauthenticate{Deadline: m.ends()})
+	}
+	if due(m.soft, now) {
+		m.rekeyIKE(now)
 	}
 	for i := 0; i < len(m.children); {
 		c := m.children[i]

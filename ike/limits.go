@@ -61,6 +61,14 @@ const (
 	retryMost   = 60 * time.Second
 	refusedMost = 4 * time.Minute
 
+	// replacedLife is how long a rekeyed IKE SA waits for the peer's Delete: longer than
+	// the peer can go on sending it.
+	replacedLife = 310 * time.Second
+
+	// redundantLife is how long a new IKE SA that lost against ours waits for the peer's
+	// Delete. A peer that has forgotten its exchange sends none.
+	redundantLife = 90 * time.Second
+
 	// lingerLife is how long a finished SA stays to repeat its last answer. It
 	// covers the first six sends of the default schedule, more than strongSwan
 	// makes in that time.

@@ -59,7 +59,16 @@ type Machine struct {
 	heard time.Time // when the peer last proved to be alive
 	life  time.Time // end of half-open or lingering life
 
-	refused time.Time // since when every CREATE_CHILD_SA gets TEMPORARY_FAILURE
+	soft, hard time.Time // of the IKE SA; zero: never
+	authSoft   time.Time // when to authenticate anew
+	authUntil  time.Time // when the authentication ends
+	refused    time.Time // since when every CREATE_CHILD_SA gets TEMPORARY_FAILURE
+	tries      uint8     // answers of TEMPORARY_FAILURE to rekeying this SA
+
+	// Rekeying of the IKE SA by both ends at once; see collision.go.
+	successor *Machine // made by the peer's exchange, while ours is under way
+	older     *Machine // of a successor: the machine it may replace
+	redundant bool     // the other one was chosen; the peer is to delete this one
 
 	outq []Output
 	head int
@@ -69,10 +78,11 @@ type Machine struct {
 type flags uint8
 
 const (
-	flagLocalNAT  flags = 1 << iota // our address is translated
-	flagRemoteNAT                   // the peer's is
-	flagEncap                       // ESP in UDP
-	flagVerified                    // what is being handled is authentic: a panic fails the SA
+	flagLocalNAT   flags = 1 << iota // our address is translated
+	flagRemoteNAT                    // the peer's is
+	flagEncap                        // ESP in UDP
+	flagPeerRekeys                   // the peer's request to rekey the IKE SA is being worked on
+	flagVerified                     // what is being handled is authentic: a panic fails the SA
 )
 
 // identity is what WorkVerify proved.
@@ -219,7 +229,7 @@ func (m *Machine) Deadline() time.Time {
 // liveness is when the peer is asked for a sign of life; zero: not planned. An
 // outstanding request asks already.
 func (m *Machine) liveness() time.Time {
-	if m.cfg.DPDDelay <= 0 || m.state != StateEstablished || m.req != nil || m.prep != nil {
+	if m.cfg.DPDDelay <= 0 || m.state != StateEstablished || m.req != nil || m.prep != nil || m.undecided() {
 		return time.Time{}
 	}
 	return m.heard.Add(m.cfg.DPDDelay)
@@ -254,8 +264,16 @@ func (m *Machine) expire(now time.Time) {
 		m.emit(&Failed{Err: &TimeoutError{Peer: m.peerName(), Path: m.path, Exchange: wire.ExchangeIKEAuth, Elapsed: m.cfg.halfOpen(), Waited: true}})
 		m.win.answer = nil
 		m.finish(now, ReasonExpired)
+	case StateReplaced:
+		m.finish(now, m.reason) // the peer's Delete never came
+	case StateEstablished:
+		if m.redundant {
+			m.teardown(ErrClosed, ReasonRedundant)
+			m.win.answer = nil
+			m.finish(now, ReasonRedundant)
+		}
 	case StateClosed, StateIdle, StateInitKey, StateInitSent, StateInitDone, StateAuthSent,
-		StateAuthCheck, StateEstablished, StateDeleting:
+		StateAuthCheck, StateDeleting:
 	}
 }
 
@@ -283,7 +301,7 @@ func (m *Machine) fail(now time.Time, err error) {
 	switch m.state {
 	case StateClosed, StateLinger:
 		return
-	case StateDeleting: // the caller knows already
+	case StateDeleting, StateReplaced: // the caller knows already
 		m.finish(now, m.reason)
 		return
 	case StateIdle, StateInitKey, StateInitSent, StateInitDone, StateAuthSent, StateAuthCheck,
@@ -293,6 +311,7 @@ func (m *Machine) fail(now time.Time, err error) {
 	m.emit(&Failed{Err: err})
 	m.debug("IKE SA failed", "error", err)
 	m.finish(now, ReasonFailed)
+	m.abandon(now, false)
 }
 
 // teardown removes every child SA and ends every command and reserved SPI.
@@ -315,7 +334,9 @@ func (m *Machine) teardown(err error, why Reason) {
 		end(m.req.task)
 	}
 	end(m.prep)
-	m.prep = nil
+	if m.prep != nil && !m.prep.ike.isTaken() {
+		m.prep = nil
+	}
 	for _, t := range m.queue {
 		end(t)
 	}
@@ -324,16 +345,14 @@ func (m *Machine) teardown(err error, why Reason) {
 		m.release(m.reserved[len(m.reserved)-1])
 	}
 	// Work that is still out has nobody to go to, but its answer may yet bring an SPI.
-	m.asked = slices.DeleteFunc(m.asked, func(a asked) bool { return !a.spi })
-	for i := range m.asked {
-		m.asked[i].then = nil
-	}
+	m.orphan()
 }
 
 // finish makes the machine forget its keys. If the peer may still need our last
 // answer it stays for a while.
 func (m *Machine) finish(now time.Time, why Reason) {
-	m.req, m.life = nil, time.Time{}
+	m.req, m.prep, m.life = nil, nil, time.Time{}
+	m.detach()
 	m.wipe()
 	m.state = StateClosed
 	closed := &Closed{Reason: why}

@@ -24,6 +24,7 @@ const (
 	StateAuthBusy                 // responder: IKE_AUTH taken, being verified and decided
 	StateEstablished              // both ends authenticated
 	StateDeleting                 // this end's Delete is on its way
+	StateReplaced                 // rekeyed: another machine has taken over, the peer's Delete is to come
 	StateLinger                   // done, but the last answer may have to be repeated
 )
 
@@ -34,7 +35,7 @@ func (s State) String() string {
 		StateInitSent: "INIT_SENT", StateInitDone: "INIT_DONE", StateAuthSent: "AUTH_SENT",
 		StateAuthCheck: "AUTH_CHECK", StateInitBusy: "INIT_BUSY", StateHalfOpen: "HALF_OPEN",
 		StateAuthBusy: "AUTH_BUSY", StateEstablished: "ESTABLISHED",
-		StateDeleting: "DELETING", StateLinger: "LINGER",
+		StateDeleting: "DELETING", StateReplaced: "REPLACED", StateLinger: "LINGER",
 	}
 	if int(s) >= len(names) {
 		return "invalid"
@@ -162,29 +163,29 @@ var transitions = [...]transition{
 		may: set(wire.PayloadCert, wire.PayloadSA, wire.PayloadTSi, wire.PayloadTSr, wire.PayloadNotify,
 			wire.PayloadVendor, wire.PayloadConfiguration),
 		do: actAuthAnswer, to: StateAuthCheck},
-	{story: "CREATE_CHILD_SA request: SK {[N], SA, Ni, [KEi], TSi, TSr}", // RFC 7296, Section 1.3
+	{story: "CREATE_CHILD_SA request: SK {[N], SA, Ni, [KEi], [TSi, TSr]}", // RFC 7296, Section 1.3
 		from: in(StateEstablished), exchange: wire.ExchangeCreateChildSA, dir: request,
 		need: set(wire.PayloadSA, wire.PayloadNonce),
 		may:  set(wire.PayloadKE, wire.PayloadTSi, wire.PayloadTSr, wire.PayloadNotify, wire.PayloadVendor),
 		do:   actChildRequest, to: StateEstablished},
-	{story: "CREATE_CHILD_SA response: SK {SA, Nr, [KEr], TSi, TSr}",
-		from: in(StateEstablished, StateDeleting), exchange: wire.ExchangeCreateChildSA, dir: response,
-		need: set(wire.PayloadSA, wire.PayloadNonce, wire.PayloadTSi, wire.PayloadTSr),
-		may:  set(wire.PayloadKE, wire.PayloadNotify, wire.PayloadVendor),
+	{story: "CREATE_CHILD_SA response: SK {SA, Nr, [KEr], [TSi, TSr]}",
+		from: in(StateEstablished, StateDeleting, StateReplaced), exchange: wire.ExchangeCreateChildSA, dir: response,
+		need: set(wire.PayloadSA, wire.PayloadNonce),
+		may:  set(wire.PayloadKE, wire.PayloadTSi, wire.PayloadTSr, wire.PayloadNotify, wire.PayloadVendor),
 		do:   actChildAnswer, to: StateEstablished},
 	{story: "CREATE_CHILD_SA request on an IKE SA we are closing", // RFC 7296, Section 2.25.2
-		from: in(StateDeleting), exchange: wire.ExchangeCreateChildSA, dir: request,
+		from: in(StateDeleting, StateReplaced), exchange: wire.ExchangeCreateChildSA, dir: request,
 		may: ^payloads(0), do: actChildNotNow, to: StateDeleting},
 	{story: "INFORMATIONAL request: SK {[N], [D], [CP]}", // RFC 7296, Section 1.4
-		from: in(StateEstablished, StateDeleting), exchange: wire.ExchangeInformational, dir: request,
+		from: in(StateEstablished, StateDeleting, StateReplaced), exchange: wire.ExchangeInformational, dir: request,
 		may: set(wire.PayloadNotify, wire.PayloadDelete, wire.PayloadVendor, wire.PayloadConfiguration),
 		do:  actInformational, to: StateEstablished},
 	{story: "INFORMATIONAL response",
-		from: in(StateEstablished, StateDeleting), exchange: wire.ExchangeInformational, dir: response,
+		from: in(StateEstablished, StateDeleting, StateReplaced), exchange: wire.ExchangeInformational, dir: response,
 		may: set(wire.PayloadNotify, wire.PayloadDelete, wire.PayloadVendor, wire.PayloadConfiguration),
 		do:  actInformationalAck, to: StateEstablished},
 	{story: "request that is neither here nor now", // RFC 7296, Section 2.21.3; ADV-A13, ADV-D6, ADV-D7
-		from: in(StateHalfOpen, StateEstablished, StateDeleting), exchange: anyExchange, dir: request,
+		from: in(StateHalfOpen, StateEstablished, StateDeleting, StateReplaced), exchange: anyExchange, dir: request,
 		may: ^payloads(0), do: actMisplaced, to: StateLinger},
 	{story: "last request repeated", // RFC 7296, Section 2.1
 		from: in(StateLinger), exchange: anyExchange, dir: request,
@@ -228,7 +229,7 @@ func dropFor(s State, e wire.ExchangeType, d direction) Drop {
 			return DropLate // ADV-F5: the first good one counts
 		}
 		return DropState
-	case StateAuthSent, StateAuthCheck, StateHalfOpen, StateAuthBusy, StateEstablished, StateDeleting:
+	case StateAuthSent, StateAuthCheck, StateHalfOpen, StateAuthBusy, StateEstablished, StateDeleting, StateReplaced:
 		switch {
 		case e == wire.ExchangeIKESAInit:
 			return DropLate // ADV-B20

@@ -26,7 +26,7 @@ func roleOf(s State) []Role {
 		return []Role{Initiator}
 	case StateInitBusy, StateHalfOpen, StateAuthBusy:
 		return []Role{Responder}
-	case StateClosed, StateEstablished, StateDeleting, StateLinger:
+	case StateClosed, StateEstablished, StateDeleting, StateReplaced, StateLinger:
 		return []Role{Initiator, Responder}
 	}
 	return nil
@@ -85,7 +85,7 @@ func TestEveryCell(t *testing.T) {
 func TestADV_D6_OnlyAuthLeadsToEstablished(t *testing.T) {
 	for i := range transitions {
 		tr := &transitions[i]
-		if tr.to == StateEstablished && tr.from&^in(StateEstablished, StateDeleting) != 0 {
+		if tr.to == StateEstablished && tr.from&^in(StateEstablished, StateDeleting, StateReplaced) != 0 {
 			t.Errorf("%q leads to ESTABLISHED", tr.story)
 		}
 		if tr.do == actChildRequest || tr.do == actInformational {

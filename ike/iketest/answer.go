@@ -39,8 +39,8 @@ func (e *End) answer(w ike.Work) ike.WorkResult {
 	case *ike.WorkDecide:
 		r = e.decide(w)
 	case *ike.WorkRekey:
-		if c := e.Children[w.InSPI]; c == nil || c.Ref != w.Ref {
-			e.fail("asked to rekey child %08x that is not there", w.InSPI)
+		if st := e.Host.SPIs[w.InSPI]; st != SPIInstalled && st != SPIRemoved {
+			e.fail("asked to rekey child %08x that never was", w.InSPI)
 		}
 		r = &ike.RekeyResult{SPI: e.Host.Reserve(), Proposals: e.Host.RekeyESP, Terms: e.Host.Terms}
 	default:

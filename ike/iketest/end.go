@@ -21,11 +21,15 @@ type End struct {
 	Made        []*Child          // all that ever were
 	ChildErrors []error
 	RekeyErrors []error
+	Reauth      []*ike.Reauthenticate
+	Next        *End // took over from it by rekeying
+	Prev        *End // it took over from
 	Unverified  []error
 	Events      []ike.Event
 	Keys        *ike.IKEKeys
 
 	role              ike.Role
+	candidate         bool // made by rekeying, nothing handed over yet
 	verified          bool // some WorkVerify was answered with OK
 	decided           int  // WorkDecide answered with accept
 	bytesIn, bytesOut int
@@ -124,6 +128,18 @@ func (e *End) carryOut(o ike.Output) {
 			e.fail("ChildFailed without reason")
 		}
 		e.ChildErrors = append(e.ChildErrors, o.Err)
+	case *ike.Rekeying:
+		e.heir(o.New)
+	case *ike.Rekeyed:
+		e.rekeyed(o)
+	case *ike.Wake:
+		if n := h.end(o.Machine); n != nil {
+			n.input(func() {})
+		} else {
+			e.fail("wakes a machine nobody knows")
+		}
+	case *ike.Reauthenticate:
+		e.Reauth = append(e.Reauth, o)
 	case *ike.RekeyFailed:
 		if o.Err == nil || e.Children[o.InSPI] == nil {
 			e.fail("RekeyFailed without reason, or for nothing: %+v", o)
@@ -174,6 +190,45 @@ func (e *End) inbound(o *ike.ChildInbound) {
 	c := &Child{Child: o.Child, InKey: o.Key, End: e}
 	e.Children[o.InSPI] = c
 	e.Made = append(e.Made, c)
+}
+
+// heir registers a machine made by rekeying.
+func (e *End) heir(m *ike.Machine) {
+	n := e.Host.Adopt(m)
+	est := *e.Established
+	est.Role = m.Role()
+	est.SPIi, est.SPIr = m.SPIs()
+	n.Established, n.verified, n.candidate = &est, e.verified, true
+	n.input(func() {})
+}
+
+// rekeyed moves what a data plane has of an SA to another.
+func (e *End) rekeyed(o *ike.Rekeyed) {
+	old, n := e.Host.end(o.Old), e.Host.end(o.New)
+	if old == nil || n == nil || !n.candidate || len(n.Children) != 0 || old.Next != nil {
+		e.fail("rekeyed from %v to %v", old, n)
+		return
+	}
+	n.candidate = false
+	n.Established.Suite = o.Suite
+	old.Next, n.Prev = n, old
+	n.Children, old.Children = old.Children, map[uint32]*Child{}
+	for _, c := range n.Children {
+		c.End = n
+	}
+	for _, x := range []*End{old, n} {
+		if x != e {
+			x.input(func() {})
+		}
+	}
+}
+
+// Last is the end that has taken over in the end.
+func (e *End) Last() *End {
+	for e.Next != nil {
+		e = e.Next
+	}
+	return e
 }
 
 // sent checks a datagram that leaves.

@@ -261,9 +261,19 @@ func (h *Host) Reserve() uint32 {
 	}
 }
 
-// Established returns the ends that are established now.
+func (h *Host) end(m *ike.Machine) *End {
+	for _, e := range h.Ends {
+		if e.M == m {
+			return e
+		}
+	}
+	return nil
+}
+
+// Established returns the ends that are established now, without those that were made
+// by rekeying and not chosen yet.
 func (h *Host) Established() []*End {
-	return slices.DeleteFunc(slices.Clone(h.Ends), func(e *End) bool { return !e.Up() })
+	return slices.DeleteFunc(slices.Clone(h.Ends), func(e *End) bool { return !e.Up() || e.candidate || e.Next != nil })
 }
 
 // Child returns the only child SA of the host; nil if there is none or more than one.

@@ -29,6 +29,12 @@ func (s *Sim) CheckQuiet() {
 		for _, e := range h.Ends {
 			if e.Up() {
 				up++
+				if e.candidate {
+					e.fail("I9: an IKE SA that nobody uses")
+				}
+				if e.Next != nil {
+					e.fail("I9: rekeyed, but still up")
+				}
 				e.checkPeer()
 			} else if e.Closed == nil {
 				e.fail("neither established nor closed: %s", e.M.State())
@@ -56,7 +62,7 @@ func (e *End) checkPeer() {
 			e.fail("I7: the peer does not know child %08x/%08x", c.InSPI, c.OutSPI)
 			continue
 		}
-		if !c.Outbound && c.Replaces == 0 {
+		if !c.Outbound {
 			e.fail("child %08x has no outbound half", c.InSPI)
 		}
 		swapped := p.Pair.Swap()

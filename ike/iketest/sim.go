@@ -39,6 +39,9 @@ type Sim struct {
 	// rest come after it.
 	Tap func(d Datagram) []Datagram
 
+	// Watch, if not nil, is told of every datagram that a host sends, before Tap.
+	Watch func(d Datagram)
+
 	// Errors are the broken invariants, with their time.
 	Errors []string
 
@@ -144,6 +147,9 @@ func (s *Sim) send(d Datagram) {
 	d.N = s.Datagrams
 	s.Datagrams++
 	s.Bytes += len(d.Data)
+	if s.Watch != nil {
+		s.Watch(d)
+	}
 	out := []Datagram{d}
 	if s.Tap != nil {
 		out = s.Tap(d)

@@ -17,8 +17,8 @@ import (
 )
 
 var (
-	seed = flag.Uint64("seed", 0, "run one seed of a simulation only, with its log")
-	full = flag.Bool("full", false, "run the published numbers of seeds")
+	oneSeed = flag.Uint64("seed", 0, "run one seed of a simulation only, with its log")
+	full  = flag.Bool("full", false, "run the published numbers of seeds")
 )
 
 // seeds runs a simulation for n seeds (nfull with -full) and prints how to see a failure
@@ -32,8 +32,8 @@ func seeds(t *testing.T, n, nfull int, run func(t *testing.T, seed uint64) error
 		n = n / 10
 	}
 	first, last := uint64(1), uint64(n)
-	if *seed != 0 {
-		first, last = *seed, *seed
+	if *oneSeed != 0 {
+		first, last = *oneSeed, *oneSeed
 	}
 	failed := 0
 	for x := first; x <= last; x++ {
@@ -284,5 +284,119 @@ func TestDeterminism(t *testing.T) {
 	}
 	if x, y := run(), run(); x != y {
 		t.Errorf("%s\n---\n%s", x, y)
+	}
+}
+
+// Both ends rekey and delete child SAs and the IKE SA at random, often at the same
+// moment, under loss, delay, duplication and reordering. When all is quiet there is
+// exactly one IKE SA, or none if somebody deleted it, and both ends have the same child
+// SAs; where nobody deleted any there is exactly one.
+func TestRandomCollisions(t *testing.T) {
+	rounds, lost := 0, 0
+	seeds(t, 1500, 100000, func(t *testing.T, seed uint64) error {
+		s, a, b := pair(seed, nil)
+		r := rand.New(rand.NewPCG(seed, 4))
+		a.Config.Proposals = iketest.MustIKE("aes256gcm16-prfsha256-x25519")
+		b.Config.Proposals = a.Config.Proposals
+		a.ESP, b.ESP = iketest.MustESP("aes256gcm16"), iketest.MustESP("aes256gcm16")
+		e := a.Connect(b, nil)
+		s.Run(10*time.Second, func() bool { return e.Peer() != nil && e.Peer().Up() && e.Up() })
+		s.Faults = faults(0.3 * r.Float64())
+		s.Faults.Corrupt = 0
+		s.Faults.Work = time.Duration(r.IntN(30)+1) * time.Millisecond
+		if *oneSeed != 0 {
+			trace(t, s)
+		}
+		deletes, closes := false, false
+		for range 1 + r.IntN(4) {
+			rounds++
+			for _, h := range []*iketest.Host{a, b} {
+				s.Run(time.Duration(r.IntN(2)*r.IntN(120))*time.Millisecond, nil)
+				es := h.Established()
+				if len(es) == 0 {
+					continue
+				}
+				e := es[r.IntN(len(es))]
+				any := lowest(e)
+				switch r.IntN(12) {
+				case 0, 1, 2, 3, 4:
+					e.Do(func(m *ike.Machine) { m.RekeyChild(s.Now, any) })
+				case 5, 6, 7, 8, 9:
+					e.Do(func(m *ike.Machine) { m.RekeyIKE(s.Now) })
+				case 10:
+					deletes = true
+					e.Do(func(m *ike.Machine) { m.DeleteChild(s.Now, any) })
+				case 11:
+					if r.IntN(4) == 0 {
+						closes = true
+						e.Do(func(m *ike.Machine) { m.Delete(s.Now) })
+					}
+				}
+			}
+			if r.IntN(2) == 0 {
+				s.Run(time.Duration(r.IntN(3000))*time.Millisecond, nil)
+			}
+		}
+		s.Settle(20 * time.Minute)
+		if err := broken(s); err != nil {
+			return err
+		}
+		up := a.Established()
+		switch {
+		case len(up) > 1, len(up) == 0 && !closes && !dead(a, b):
+			return fmt.Errorf("seed %d: %d IKE SAs\n%s", seed, len(up), s.Summary())
+		case len(up) == 0:
+			lost++
+		case len(up[0].Children) > 1, len(up[0].Children) == 0 && !deletes:
+			return fmt.Errorf("seed %d: %d child SAs\n%s", seed, len(up[0].Children), s.Summary())
+		}
+		return nil
+	})
+	t.Logf("%d collisions, %d IKE SAs deleted", rounds, lost)
+}
+
+// dead reports whether an SA died of loss: 13 sends in a row without an answer.
+func dead(hs ...*iketest.Host) bool {
+	for _, h := range hs {
+		for _, e := range h.Ends {
+			if e.Failed != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func lowest(e *iketest.End) (any uint32) {
+	for spi := range e.Children {
+		if any == 0 || spi < any { // map order must not decide
+			any = spi
+		}
+	}
+	return any
+}
+
+// trace prints what is sent.
+func trace(t *testing.T, s *iketest.Sim) {
+	s.Watch = func(d iketest.Datagram) {
+		o := s.Open(d.Data)
+		if o == nil {
+			t.Logf("%v %v: %d octets", s.Elapsed(), d.From, len(d.Data))
+			return
+		}
+		line := fmt.Sprintf("%v %s %08x %s %d:", s.Elapsed(), o.From, o.Header.SPIi>>32, o.Kind(), o.Header.MessageID)
+		for _, p := range o.Payloads {
+			switch p := p.(type) {
+			case *wire.Notify:
+				line += fmt.Sprintf(" N(%s %x)", p.NType, p.SPI)
+			case *wire.Delete:
+				line += fmt.Sprintf(" D(%s %08x)", p.Protocol, p.SPIs)
+			case *wire.SA:
+				line += fmt.Sprintf(" SA(%s %x)", p.Proposals[0].Protocol, p.Proposals[0].SPI)
+			default:
+				line += " " + p.Type().String()
+			}
+		}
+		t.Log(line)
 	}
 }

@@ -1,0 +1,117 @@
+package ike_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/iketest"
+)
+
+// An operation that may collide with another.
+type operation struct {
+	name string
+	do   func(s *iketest.Sim, e *iketest.End)
+	ends bool // takes the child SA away
+	adds bool // makes another
+}
+
+var operations = []operation{
+	{"rekey child", func(s *iketest.Sim, e *iketest.End) { rekeyChild(s, e, first(e)) }, false, false},
+	{"rekey IKE", rekeyIKE, false, false},
+	{"delete child", func(s *iketest.Sim, e *iketest.End) {
+		e.Do(func(m *ike.Machine) { m.DeleteChild(s.Now, first(e)) })
+	}, true, false},
+	{"delete IKE", func(s *iketest.Sim, e *iketest.End) { e.Do(func(m *ike.Machine) { m.Delete(s.Now) }) }, true, false},
+	{"create child", func(s *iketest.Sim, e *iketest.End) {
+		e.CreateChild(e.Host.Request("more", iketest.Pair("10.3.0.0/16", "10.4.0.0/16")))
+	}, false, true},
+}
+
+func first(e *iketest.End) (any uint32) {
+	for spi := range e.Children {
+		if any == 0 || spi < any {
+			any = spi
+		}
+	}
+	return any
+}
+
+// Both ends do something at the same time, with each message lost or delayed and the
+// nonces in either order (RFC 7296, Sections 2.8.1, 2.8.2 and 2.25): in the end there is
+// one IKE SA and one child SA, the same at both ends, or none where one was deleted.
+func TestADV_F11_Collisions(t *testing.T) {
+	runs, seeds := 0, uint64(2)
+	if testing.Short() {
+		seeds = 1
+	}
+	for _, x := range operations {
+		for _, y := range operations {
+			t.Run(x.name+" and "+y.name, func(t *testing.T) {
+				for seed := range seeds {
+					for hit := -1; hit < 8; hit++ {
+						for _, delay := range []time.Duration{0, 35 * time.Millisecond, 300 * time.Millisecond} {
+							for _, work := range []time.Duration{0, 25 * time.Millisecond} {
+								runs++
+								collide(t, x, y, seed, hit, delay, work)
+							}
+						}
+					}
+				}
+			})
+		}
+	}
+	t.Logf("%d collisions", runs)
+}
+
+// collide makes one collision. Datagram hit is lost, or late by delay.
+func collide(t *testing.T, x, y operation, seed uint64, hit int, delay, work time.Duration) {
+	t.Helper()
+	s := iketest.New(seed<<8 + 7)
+	a, b := s.AddHost("moon", "192.0.2.1:500"), s.AddHost("sun", "192.0.2.2:500")
+	e, o := up(t, s, a, b)
+	start := s.Datagrams
+	s.Faults.Work = work
+	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
+		if d.N != start+hit {
+			return []iketest.Datagram{d}
+		}
+		if delay != 0 {
+			s.After(delay, func() { s.Inject(d) })
+		}
+		return nil
+	}
+	x.do(s, e)
+	y.do(s, o)
+	s.Run(90*time.Second, nil)
+	s.Settle(10 * time.Minute)
+	at := fmt.Sprintf("seed %d, datagram %d, delay %v, work %v", seed, hit, delay, work)
+	if len(s.Errors) > 0 {
+		t.Fatalf("%s: %v\n%s", at, s.Errors, s.Summary())
+	}
+	ikes, children := len(a.Established()), 0
+	for _, e := range a.Established() {
+		children += len(e.Children)
+	}
+	gone := x.name == "delete IKE" || y.name == "delete IKE"
+	switch {
+	case gone && ikes != 0:
+		t.Fatalf("%s: %d IKE SAs after its deletion\n%s", at, ikes, s.Summary())
+	case !gone && ikes != 1:
+		t.Fatalf("%s: %d IKE SAs\n%s", at, ikes, s.Summary())
+	}
+	want := 1
+	if x.adds {
+		want++
+	}
+	if y.adds {
+		want++
+	}
+	if !gone && !x.ends && !y.ends && children != want {
+		t.Fatalf("%s: %d child SAs, want %d\n%s", at, children, want, s.Summary())
+	}
+	if (x.ends || y.ends) && children > want {
+		t.Fatalf("%s: %d child SAs, want at most %d\n%s", at, children, want, s.Summary())
+	}
+}
