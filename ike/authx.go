@@ -156,6 +156,8 @@ func (m *Machine) authAccepted(now time.Time, msg *message, who identity) {
 		return
 	}
 	m.establish(now, who, m.cfg.Local.ID, false)
+	m.authTimes(now)
+	m.authLifetime(now, msg.ps)
 	if t == nil {
 		return
 	}
@@ -266,5 +268,8 @@ func (m *Machine) authRespond(now time.Time, child []wire.Payload, install *made
 	ps = append(ps, &auth)
 	ps = slices.Concat(ps, child)
 	m.establish(now, a.identity, id, a.contact)
+	if n := m.authTimes(now); n != nil {
+		ps = append(ps, n)
+	}
 	m.answerChild(now, ps, install)
 }

@@ -269,6 +269,7 @@ func (m *Machine) informationalAck(now time.Time, _ *message) {
 
 // informational takes an INFORMATIONAL request.
 func (m *Machine) informational(now time.Time, msg *message) {
+	m.authLifetime(now, msg.ps)
 	var answer []uint32
 	closing := false
 	for _, p := range msg.ps {

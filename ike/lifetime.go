@@ -6,6 +6,8 @@ import (
 	"math"
 	"net"
 	"time"
+
+	"github.com/btns-go/btns/ike/wire"
 )
 
 // Terms say how long a child SA is used and what its owner wants when it goes. The
@@ -143,6 +145,37 @@ func (m *Machine) ikeTimes(now time.Time) {
 	}
 }
 
+// authTimes sets when to authenticate anew after it was done at now, and returns what a
+// responder tells the peer of it, or nil (RFC 4478, Section 2).
+func (m *Machine) authTimes(now time.Time) *wire.Notify {
+	l := &m.cfg.Life
+	if l.Reauth <= 0 {
+		return nil
+	}
+	m.authUntil = now.Add(l.Reauth + l.over())
+	if m.role == Initiator {
+		m.authSoft, _ = m.times(now, &Lifetime{Rekey: l.Reauth, Life: l.Reauth + l.over(), Rand: l.Rand, Exact: l.Exact})
+		return nil
+	}
+	return notify(wire.NotifyAuthLifetime, binary.BigEndian.AppendUint32(nil, uint32(min(l.Reauth/time.Second, math.MaxUint32))))
+}
+
+// authLifetime takes the peer's AUTH_LIFETIME: the time from now within which to
+// authenticate anew. A tenth of it is left for doing so.
+func (m *Machine) authLifetime(now time.Time, ps []wire.Payload) {
+	n := findNotify(ps, wire.NotifyAuthLifetime)
+	if n == nil || len(n.Data) != 4 || m.reauthed {
+		return
+	}
+	d := time.Duration(binary.BigEndian.Uint32(n.Data)) * time.Second
+	d -= d / 10
+	if d > 0 && !m.cfg.Life.Exact {
+		d -= time.Duration(m.draw() % uint64(d/10+1))
+	}
+	at := now.Add(d)
+	sooner(&m.authSoft, at)
+}
+
 func (l *IKELife) over() time.Duration {
 	if l.Over > 0 {
 		return l.Over
@@ -209,7 +242,7 @@ func (m *Machine) age(now time.Time) {
 		return
 	}
 	if due(m.authSoft, now) {
-		m.authSoft = time.Time{}
+		m.authSoft, m.reauthed = time.Time{}, true
 		m.emit(&Reauthenticate{Deadline: m.ends()})
 	}
 	if due(m.soft, now) {

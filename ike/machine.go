@@ -63,6 +63,7 @@ type Machine struct {
 	authSoft   time.Time // when to authenticate anew
 	authUntil  time.Time // when the authentication ends
 	refused    time.Time // since when every CREATE_CHILD_SA gets TEMPORARY_FAILURE
+	reauthed   bool      // Reauthenticate has been asked for
 	tries      uint8     // answers of TEMPORARY_FAILURE to rekeying this SA
 
 	// Rekeying of the IKE SA by both ends at once; see collision.go.

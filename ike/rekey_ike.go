@@ -114,7 +114,11 @@ func (m *Machine) rekeyIKEFails(now time.Time, err error) {
 	}
 	m.debug("IKE SA not rekeyed", "error", err)
 	m.soft = time.Time{}
-	m.emit(&Reauthenticate{Err: err, Deadline: m.hard})
+	if m.reauthed {
+		return
+	}
+	m.reauthed = true
+	m.emit(&Reauthenticate{Err: err, Deadline: m.ends()})
 }
 
 // heir makes the machine of the new SA.
@@ -126,7 +130,7 @@ func (m *Machine) heir(now time.Time, role Role, spii, spir uint64, s suite.IKE,
 	}
 	// RFC 7296, Section 1.3.2: message IDs start at 0, in both directions.
 	n := &Machine{cfg: m.cfg, role: role, state: StateEstablished, flags: m.flags & (flagLocalNAT | flagRemoteNAT | flagEncap),
-		spii: spii, spir: spir, path: m.path, peer: m.peer, heard: now, authUntil: m.authUntil, authSoft: m.authSoft}
+		spii: spii, spir: spir, path: m.path, peer: m.peer, heard: now, authUntil: m.authUntil, authSoft: m.authSoft, reauthed: m.reauthed}
 	if err := n.useKeys(s, keys); err != nil {
 		return nil, err
 	}

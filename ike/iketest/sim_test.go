@@ -18,7 +18,7 @@ import (
 
 var (
 	oneSeed = flag.Uint64("seed", 0, "run one seed of a simulation only, with its log")
-	full  = flag.Bool("full", false, "run the published numbers of seeds")
+	full    = flag.Bool("full", false, "run the published numbers of seeds")
 )
 
 // seeds runs a simulation for n seeds (nfull with -full) and prints how to see a failure

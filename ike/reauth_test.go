@@ -1,0 +1,115 @@
+package ike_test
+
+import (
+	"encoding/binary"
+	"testing"
+	"time"
+
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/wire"
+)
+
+// An initiator is asked to authenticate anew before the time is over, by its own
+// configuration or by the responder's AUTH_LIFETIME (RFC 4478); it survives rekeying the
+// IKE SA. Make before break is the engine's: a new SA, then the old one's Delete.
+func TestReauthentication(t *testing.T) {
+	for _, whose := range []string{"ours", "peer's", "both"} {
+		for _, rekeyed := range []bool{false, true} {
+			s, a, b := hosts(t, 300)
+			if whose != "peer's" {
+				a.Config.Life.Reauth = 2 * time.Hour
+			}
+			if whose != "ours" {
+				b.Config.Life.Reauth = time.Hour
+			}
+			if rekeyed {
+				a.Config.Life.Rekey = 20 * time.Minute
+			}
+			e, _ := up(t, s, a, b)
+			start := s.Elapsed()
+			asked := func() bool { return len(e.Last().Reauth) > 0 }
+			if !s.Run(3*time.Hour, asked) {
+				t.Fatalf("%s, rekeyed %v: not asked", whose, rekeyed)
+			}
+			most := time.Hour
+			if whose == "ours" {
+				most = 2 * time.Hour
+			}
+			if took := s.Elapsed() - start; took > most || took < most*7/10 {
+				t.Errorf("%s, rekeyed %v: after %v", whose, rekeyed, took)
+			}
+			old := e.Last()
+			if rekeyed == (old == e) {
+				t.Error("rekeyed or not")
+			}
+			if old.Reauth[0].Err != nil || !rekeyed && (whose != "peer's") == old.Reauth[0].Deadline.IsZero() {
+				t.Errorf("%+v", old.Reauth[0])
+			}
+			fresh := a.Connect(b, nil)
+			s.Run(time.Second, nil)
+			old.Do(func(m *ike.Machine) { m.Delete(s.Now) })
+			s.Settle(10 * time.Minute)
+			clean(t, s)
+			if !fresh.Last().Up() || len(old.Reauth) != 1 {
+				t.Error("not make before break")
+			}
+		}
+	}
+}
+
+// Who does not authenticate anew loses the SA, at the end that wanted it.
+func TestAuthenticationEnds(t *testing.T) {
+	s, a, b := hosts(t, 301)
+	b.Config.Life.Reauth = time.Hour
+	b.Config.Life.Rekey = 25 * time.Minute // the limit goes over to new SAs
+	e, o := up(t, s, a, b)
+	s.Run(2*time.Hour, func() bool { return o.Last().Closed != nil })
+	if c := o.Last().Closed; c == nil || c.Reason != ike.ReasonExpired || s.Elapsed() > 67*time.Minute || s.Elapsed() < time.Hour {
+		t.Errorf("%+v after %v", c, s.Elapsed())
+	}
+	s.Settle(time.Minute)
+	clean(t, s)
+	if e.Last().Closed.Reason != ike.ReasonPeerDeleted {
+		t.Error("initiator")
+	}
+}
+
+// AUTH_LIFETIME in INFORMATIONAL: zero means at once; a wrong length means nothing; and
+// it is asked for once.
+func TestAuthLifetimeLater(t *testing.T) {
+	for _, data := range [][]byte{nil, {1}, {0, 0, 0, 0, 0}, {0, 0, 0, 0}, binary.BigEndian.AppendUint32(nil, 600), {255, 255, 255, 255}} {
+		s, a, b := hosts(t, 302)
+		e, o := up(t, s, a, b)
+		for i := range 3 {
+			s.Forge(o, wire.Header{Exchange: wire.ExchangeInformational, MessageID: uint32(i)}, &wire.Notify{NType: wire.NotifyAuthLifetime, Data: data})
+			s.Run(time.Second, nil)
+		}
+		s.Run(20*time.Minute, nil)
+		want := 0
+		if len(data) == 4 && data[0] == 0 {
+			want = 1
+		}
+		if len(e.Reauth) != want {
+			t.Errorf("%x: asked %d times", data, len(e.Reauth))
+		}
+		clean(t, s)
+	}
+}
+
+// Both ends connect at once: two IKE SAs stand, and each can be used and deleted.
+func TestSimultaneousInitiation(t *testing.T) {
+	s, a, b := hosts(t, 303)
+	x, y := a.Connect(b, nil), b.Connect(a, nil)
+	both(t, s, x)
+	both(t, s, y)
+	rekeyIKE(s, x)
+	rekeyIKE(s, y)
+	s.Run(time.Second, nil)
+	if n := len(a.Established()); n != 2 {
+		t.Fatalf("%d IKE SAs", n)
+	}
+	y.Last().Do(func(m *ike.Machine) { m.Delete(s.Now) })
+	s.Settle(time.Minute)
+	clean(t, s)
+	only(t, live(t, a))
+}
