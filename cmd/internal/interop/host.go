@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -215,7 +214,7 @@ func CheckUnprivileged(t testing.TB, pid int, mask uint64) {
 }
 
 // Wake gives other programs of the machine a moment before a condition is looked at again.
-func Wake() { runtime.Gosched(); time.Sleep(20 * time.Millisecond) }
+func Wake() { time.Sleep(20 * time.Millisecond) }
 
 // Grep returns the lines of a text that match.
 func Grep(text, expr string) (out []string) {

@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -53,7 +54,8 @@ func (r *Report) Row(t testing.TB, peer, scenario, role, suite string) *Row {
 func (p *Row) Note(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.notes = append(p.notes, fmt.Sprintf(format, args...))
+	// Quoted attributes of log lines read better without their escapes.
+	p.notes = append(p.notes, strings.ReplaceAll(fmt.Sprintf(format, args...), `\"`, `"`))
 }
 
 // Write prints the table.
@@ -64,7 +66,9 @@ func (r *Report) Write(w io.Writer) error {
 		return nil
 	}
 	rows := slices.Clone(r.rows)
-	slices.SortStableFunc(rows, func(a, b *Row) int { return strings.Compare(a.peer, b.peer) })
+	slices.SortStableFunc(rows, func(a, b *Row) int {
+		return cmp.Or(cmp.Compare(a.peer, b.peer), cmp.Compare(a.scenario, b.scenario), cmp.Compare(a.role, b.role))
+	})
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tw, "peer\tscenario\trole\tsuite\tresult\ttime\tseen")
 	for _, p := range rows {

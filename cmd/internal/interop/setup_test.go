@@ -79,14 +79,14 @@ type world struct {
 // start makes the hosts, starts the capture, strongSwan and btns.
 func (s setup) start(t *testing.T, web *interop.Web) *world {
 	t.Helper()
-	interop.Need(t)
-	path := binary.Path(t)
-	w := &world{t: t, web: web}
+	interop.Need(t, "ip", "setpriv", "tcpdump", "curl")
 	s = s.defaults()
 	var swanDir string
 	if !s.noDaemon {
 		swanDir = swan.Prepare(t)
 	}
+	path := binary.Path(t)
+	w := &world{t: t, web: web}
 	w.near, w.far = interop.NewPair(t)
 	w.far.IP(t, "addr", "add", farInner+"/24", "dev", "lo")
 	w.far.IP(t, "addr", "add", farOther+"/24", "dev", "lo")
