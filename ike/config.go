@@ -104,6 +104,11 @@ type Config struct {
 	// (RFC 6023).
 	Childless bool
 
+	// FragmentSize is the longest IP datagram that a protected message is sent in;
+	// longer ones go in fragments if the peer takes them (RFC 7383). 0: 1280 octets;
+	// negative: fragments are neither sent nor taken.
+	FragmentSize int
+
 	// Retransmit is the schedule of requests.
 	Retransmit Retransmit
 

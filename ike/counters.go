@@ -22,7 +22,7 @@ const (
 	DropRepeat                    // request seen before that is not bit-identical or has no answer any more
 	DropSyntax                    // does not parse, unauthenticated
 	DropClear                     // payloads in clear where none belong, or no SK payload
-	DropFragment                  // SKF: fragmentation was not negotiated
+	DropFragment                  // SKF: not negotiated, or does not fit what is being collected
 	DropICV                       // integrity check failed
 	DropAddress                   // IKE_SA_INIT response from another address than asked
 	DropSelection                 // IKE_SA_INIT response selects what was not offered

@@ -1,12 +1,13 @@
 // Package ike is the core of the IKEv2 key manager: one IKE SA as one pure machine
-// (RFC 7296, with RFC 6023, 7427 and 7670; NAT traversal as in Section 2.23 and RFC
-// 3948).
+// (RFC 7296, with RFC 4478, 6023, 7383, 7427 and 7670; NAT traversal as in Section 2.23
+// and RFC 3948).
 //
 // # Use
 //
 // [NewInitiator] or [NewResponder] make a [Machine]. Datagrams, commands, answers
 // and the time go in: Start, Datagram, CreateChild, DeleteChild, Delete,
-// CheckLiveness, Heard, FirstInbound, Complete, Tick. After every input call
+// RekeyChild, RekeyIKE, CheckLiveness, Heard, Used, FirstInbound, SoftLimit, Exhausted,
+// Complete, Tick. After every input call
 // [Machine.Next] until it says false and carry out what comes, in order; then set a
 // timer to [Machine.Deadline]. What comes is a [Send], a piece of [Work] (key
 // agreement, signatures, policy) to be answered with Complete, or an [Event].
@@ -39,6 +40,15 @@
 // deleting the old SA (Section 2.8). Every SPI handed in, by ChildRequest or
 // DecideResult, ends in exactly one ChildInbound or one SPIReleased.
 //
+// # Rekeying
+//
+// A child SA is replaced when its soft limit comes, on SoftLimit or on RekeyChild:
+// [WorkRekey] asks for an SPI and proposals. The IKE SA is replaced by a new Machine,
+// announced by [Rekeying]; [Rekeyed] says when it takes over. When both ends replace the
+// same SA at once, the nonces decide (Sections 2.8.1 and 2.8.2): see rekey_child.go and
+// collision.go. What can't be done now is answered and tried again as Section 2.25
+// says.
+//
 // # Ownership
 //
 // Datagrams are borrowed for the call. Send.Data is the machine's: valid until the
@@ -58,7 +68,6 @@
 // # Design notes
 //
 // The last request's answer is repeated only for a bit-identical request, compared
-// by hash before any decryption: replays by those who did not see it get nothing.
-// An IKE SA that a peer wants to rekey is refused with NO_ADDITIONAL_SAS for now
-// (Section 1.3 allows it); strongSwan then authenticates anew.
+// by hash before any decryption: replays by those who did not see it get nothing. A
+// first fragment alone is compared by its ICV, because it may have been cut anew.
 package ike

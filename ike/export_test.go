@@ -15,3 +15,14 @@ func (m *Machine) BreakForTest() { m.out = nil }
 
 // ConfigForTest returns the machine's configuration, to be changed before it is used.
 func (m *Machine) ConfigForTest() *Config { return m.cfg }
+
+// Fragments returns the octets of fragments being collected.
+func (m *Machine) Fragments() int {
+	n := 0
+	for _, r := range m.frags {
+		if r != nil {
+			n += r.size
+		}
+	}
+	return n
+}

@@ -99,6 +99,9 @@ func (m *Machine) initRequest(v *initVariant) []byte {
 	if n := m.hashNotify(); n != nil {
 		ps = append(ps, n)
 	}
+	if n := m.fragmentNotify(); n != nil {
+		ps = append(ps, n)
+	}
 	msg := wire.Message{Header: wire.Header{SPIi: m.spii, Exchange: wire.ExchangeIKESAInit, Flags: wire.FlagInitiator}, Payloads: ps}
 	return msg.Append(nil)
 }
@@ -168,6 +171,7 @@ func (m *Machine) initAnswer(now time.Time, t *transition, msg *message) Drop {
 		suite: s, spir: msg.SPIr, nat: n, local: msg.path,
 		nr: bytes.Clone(nr.Data), raw: bytes.Clone(msg.raw), req: hs.sent[i].raw,
 		hashes: hashAlgs(msg.ps), childless: findNotify(msg.ps, wire.NotifyChildlessSupported) != nil,
+		fragments: findNotify(msg.ps, wire.NotifyFragmentationSupported) != nil,
 	}
 	m.state = StateInitDone
 	m.req.at = time.Time{} // no more sends while this one may be it
@@ -186,6 +190,7 @@ type initResponse struct {
 	req       []byte // our request that it answers
 	hashes    []uint16
 	childless bool
+	fragments bool
 }
 
 // initShared finishes the initiator's IKE_SA_INIT.
@@ -207,6 +212,7 @@ func (m *Machine) initShared(now time.Time, a *initResponse, r *KEResult) {
 	}
 	m.req = nil
 	hs.sent, hs.cookie, hs.fakeHash = nil, nil, nil
+	m.agreeFragments(a.fragments)
 	if err := m.derive(a.suite, r.Shared); err != nil {
 		m.fail(now, err)
 		return
@@ -469,6 +475,7 @@ func (m *Machine) initRequested(now time.Time, msg *wire.Message, raw []byte) er
 	hs.msg1 = bytes.Clone(raw)
 	hs.digest = sha256.Sum256(raw)
 	hs.peerHashes = hashAlgs(msg.Payloads)
+	m.agreeFragments(findNotify(msg.Payloads, wire.NotifyFragmentationSupported) != nil)
 	n := detectNAT(msg.Payloads, m.spii, 0, m.path)
 	m.applyNAT(n)
 	chosen.Transforms = slices.Clone(chosen.Transforms)
@@ -531,6 +538,9 @@ func (m *Machine) initRespond(now time.Time, s suite.IKE, chosen wire.Proposal, 
 	}
 	if h := m.hashNotify(); h != nil {
 		ps = append(ps, h)
+	}
+	if m.has(flagFragments) {
+		ps = append(ps, m.fragmentNotify())
 	}
 	if m.cfg.Childless {
 		ps = append(ps, notify(wire.NotifyChildlessSupported, nil)) // RFC 6023, Section 3

@@ -114,16 +114,26 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 		return DropSyntax
 	}
 	var enc *wire.Encrypted
+	var frag *wire.EncryptedFragment
 	for _, p := range outer.Payloads {
 		switch p := p.(type) {
 		case *wire.Encrypted:
 			enc = p
 		case *wire.EncryptedFragment:
-			return DropFragment // ADV-G1
+			frag = p
 		case *wire.Unknown, *wire.Vendor:
 		default:
 			return DropClear // ADV-D5: IDi, AUTH and the like belong inside
 		}
+	}
+	if frag != nil {
+		r, d := m.collect(now, h, dir, b, frag)
+		if r == nil {
+			return d
+		}
+		m.flags |= flagVerified
+		m.opened(now, t, &message{Header: h, path: path, raw: b, first: r.first, inner: r.inner()}, dir, r.digest, nil)
+		return 0
 	}
 	if enc == nil {
 		return DropClear // ADV-F14: unprotected notifies are at most a hint
@@ -137,14 +147,23 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 	if c := m.cfg.Counters; c != nil {
 		c.Verified.Add(1)
 	}
+	m.opened(now, t, &message{Header: h, path: path, raw: b, first: enc.First, inner: inner}, dir, sha256.Sum256(b), bad)
+	return 0
+}
+
+// opened takes a message that is authentic and fresh. digest is what tells its
+// retransmission; bad is what is wrong with it already, or nil.
+func (m *Machine) opened(now time.Time, t *transition, msg *message, dir direction, digest [digestLen]byte, bad *wire.ParseError) {
+	h := msg.Header
 	m.heard = now
-	m.moved(path)
+	m.moved(msg.path)
+	m.frags[dir] = nil // ADV-G9
 	if dir == request {
-		m.win.serving = &serving{exchange: h.Exchange, path: path, digest: sha256.Sum256(b)}
+		m.win.serving = &serving{exchange: h.Exchange, path: msg.path, digest: digest}
 	}
-	msg := &message{Header: h, path: path, raw: b, first: enc.First, inner: inner}
 	if bad == nil {
-		msg.ps, err = wire.ParsePayloads(enc.First, inner)
+		var err error
+		msg.ps, err = wire.ParsePayloads(msg.first, msg.inner)
 		if err != nil && !errors.As(err, &bad) {
 			bad = &wire.ParseError{Why: err.Error(), Code: wire.NotifyInvalidSyntax}
 		}
@@ -165,7 +184,6 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 	default:
 		m.run(now, t.do, msg)
 	}
-	return 0
 }
 
 // check verifies that the payloads of a message are the ones its transition

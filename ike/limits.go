@@ -1,6 +1,10 @@
 package ike
 
-import "time"
+import (
+	"time"
+
+	"github.com/btns-go/btns/ike/wire"
+)
 
 const (
 	// DefaultHalfOpenLife outlasts our own schedule of requests (at most 300 s), so
@@ -68,6 +72,21 @@ const (
 	// redundantLife is how long a new IKE SA that lost against ours waits for the peer's
 	// Delete. A peer that has forgotten its exchange sends none.
 	redundantLife = 90 * time.Second
+
+	// defaultFragmentSize passes every IPv6 path whole (RFC 8200), and nearly every
+	// IPv4 path; minFragmentSize is what every IPv4 path takes (RFC 7383, Section 2.5.1,
+	// has 576), with room for small ones.
+	defaultFragmentSize = 1280
+	minFragmentSize     = 256
+
+	// maxFragments bounds the fragments of a message, maxFragmented their octets, and
+	// maxFragmentedEarly those before the peer is authenticated: a chain of
+	// certificates, or a post-quantum key, has less (ADV-G7). fragmentsLife covers
+	// several retransmissions.
+	maxFragments       = 128
+	maxFragmented      = wire.MaxMessage
+	maxFragmentedEarly = 32 << 10
+	fragmentsLife      = 60 * time.Second
 
 	// lingerLife is how long a finished SA stays to repeat its last answer. It
 	// covers the first six sends of the default schedule, more than strongSwan

@@ -45,11 +45,12 @@ type Machine struct {
 	hs     *handshake       // nil once established
 
 	// Exchanges.
-	win    window    // the peer's requests
-	nextID uint32    // of our next request
-	req    *exchange // our request that waits for its response
-	prep   *task     // a command that waits for WorkKE before its request
-	queue  []*task   // commands that wait for their turn
+	win    window         // the peer's requests
+	frags  [2]*reassembly // by direction
+	nextID uint32         // of our next request
+	req    *exchange      // our request that waits for its response
+	prep   *task          // a command that waits for WorkKE before its request
+	queue  []*task        // commands that wait for their turn
 
 	children []*child
 	reserved []uint32 // SPIs given to us that have not ended yet
@@ -82,6 +83,7 @@ const (
 	flagLocalNAT   flags = 1 << iota // our address is translated
 	flagRemoteNAT                    // the peer's is
 	flagEncap                        // ESP in UDP
+	flagFragments                    // both ends take fragments
 	flagPeerRekeys                   // the peer's request to rekey the IKE SA is being worked on
 	flagVerified                     // what is being handled is authentic: a panic fails the SA
 )
@@ -224,6 +226,7 @@ func (m *Machine) Deadline() time.Time {
 	sooner(&d, m.liveness())
 	sooner(&d, m.aging())
 	sooner(&d, m.waiting())
+	sooner(&d, m.fragmentsEnd())
 	return d
 }
 
@@ -246,6 +249,7 @@ func (m *Machine) Tick(now time.Time) {
 	if m.req != nil && !m.req.at.IsZero() && !now.Before(m.req.at) {
 		m.resend(now)
 	}
+	m.dropFragments(now)
 	m.age(now)
 	if due(m.liveness(), now) {
 		m.enqueue(&task{kind: taskLiveness})
@@ -353,6 +357,7 @@ func (m *Machine) teardown(err error, why Reason) {
 // answer it stays for a while.
 func (m *Machine) finish(now time.Time, why Reason) {
 	m.req, m.prep, m.life = nil, nil, time.Time{}
+	m.frags = [2]*reassembly{}
 	m.detach()
 	m.wipe()
 	m.state = StateClosed

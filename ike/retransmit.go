@@ -69,7 +69,7 @@ func (m *Machine) launch(now time.Time, x *exchange) {
 	x.at = now.Add(m.cfg.Retransmit.wait(1))
 	m.req = x
 	m.count(func(c *Counters) { c.Requests.Add(1) })
-	m.emit(&Send{Path: m.path, Data: x.raw})
+	m.transmit(m.path, x.raw)
 }
 
 // resend sends the outstanding request again, or gives up.
@@ -99,7 +99,7 @@ func (m *Machine) resend(now time.Time) {
 	}
 	m.count(func(c *Counters) { c.Resends.Add(1) })
 	m.debug("request sent again", "exchange", x.typ.String(), "sends", x.sends)
-	m.emit(&Send{Path: m.path, Data: x.raw})
+	m.transmit(m.path, x.raw)
 }
 
 // exhausted closes an SA before its message IDs wrap (RFC 7296, Section 2.2).

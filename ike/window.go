@@ -32,12 +32,12 @@ func (m *Machine) repeat(h wire.Header, path Path, b []byte) Drop {
 	if h.MessageID+1 != m.win.next || m.win.answer == nil {
 		return DropWindow // ADV-F3
 	}
-	if sha256.Sum256(b) != m.win.digest {
+	if sha256.Sum256(b) != m.win.digest && !m.firstFragment(b) {
 		return DropRepeat // ADV-F2
 	}
 	m.count(func(c *Counters) { c.Resends.Add(1) })
 	// RFC 7296, Section 2.11: to the address the request came from.
-	m.emit(&Send{Path: path, Data: m.win.answer})
+	m.transmit(path, m.win.answer)
 	return 0
 }
 
@@ -56,19 +56,23 @@ func (m *Machine) respond(now time.Time, ps ...wire.Payload) {
 	}
 	m.win = window{next: id + 1, digest: s.digest, answer: raw}
 	m.count(func(c *Counters) { c.Responses.Add(1) })
-	m.emit(&Send{Path: s.path, Data: raw})
+	m.transmit(s.path, raw)
 	if id >= maxMessageID {
 		m.exhausted(now)
 	}
 }
 
-// seal makes a protected message.
+// seal makes a protected message: one datagram, or its fragments one after the other.
 func (m *Machine) seal(e wire.ExchangeType, id uint32, f wire.Flags, ps []wire.Payload) ([]byte, error) {
 	if m.role == Initiator {
 		f |= wire.FlagInitiator
 	}
 	first, inner := wire.AppendPayloads(make([]byte, 0, 512), ps)
-	raw, err := m.out.SealMessage(wire.Header{SPIi: m.spii, SPIr: m.spir, Exchange: e, Flags: f, MessageID: id}, first, inner, m.cfg.Rand)
+	h := wire.Header{SPIi: m.spii, SPIr: m.spir, Exchange: e, Flags: f, MessageID: id}
+	raw, err := m.sealFragments(h, first, inner)
+	if raw == nil && err == nil {
+		raw, err = m.out.SealMessage(h, first, inner, m.cfg.Rand)
+	}
 	if err != nil {
 		m.debug("cannot seal", "error", err)
 	}

@@ -250,7 +250,11 @@ func (e *End) sent(o *ike.Send) {
 		return
 	}
 	// I4: one (key, IV) seals one message. The IV follows header and payload header.
-	k := ivKey{h.SPIi, h.SPIr, h.Flags.Initiator(), string(o.Data[32:40])}
+	at := 32
+	if h.Next == wire.PayloadEncryptedFragment {
+		at += 4
+	}
+	k := ivKey{h.SPIi, h.SPIr, h.Flags.Initiator(), string(o.Data[at : at+8])}
 	if old, ok := s.ivs[k]; ok && !bytes.Equal(old, o.Data) {
 		e.fail("I4: IV %x used twice", k.iv)
 	}

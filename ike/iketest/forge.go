@@ -217,3 +217,23 @@ func (s *Sim) Open(b []byte) *Opened {
 
 // Rand is the simulation's source of randomness.
 func (s *Sim) Rand() *rand.Rand { return s.rand }
+
+// ForgeFragment is Forge for one fragment of a message (RFC 7383), with any numbers.
+func (s *Sim) ForgeFragment(e *End, h wire.Header, first wire.PayloadType, num, total uint16, inner []byte) {
+	f := s.forger(e)
+	if f == nil {
+		e.fail("no keys to forge with")
+		return
+	}
+	h.SPIi, h.SPIr = e.Keys.SPIi, e.Keys.SPIr
+	if e.role == ike.Initiator {
+		h.Flags |= wire.FlagInitiator
+	}
+	b, err := f.seal.SealFragment(h, first, num, total, inner, reader{e.Host.rand})
+	if err != nil {
+		e.fail("forger: %v", err)
+		return
+	}
+	p := e.M.Path()
+	s.Inject(Datagram{From: p.Local, To: p.Remote, Data: b})
+}

@@ -100,6 +100,9 @@ func pair(seed uint64, ks keys) (s *iketest.Sim, a, b *iketest.Host) {
 		b.Gate = g
 	}
 	a.Config.DPDDelay, b.Config.DPDDelay = 60*time.Second, 60*time.Second
+	if r.IntN(3) == 0 {
+		a.Config.FragmentSize, b.Config.FragmentSize = 256+r.IntN(200), 256+r.IntN(200)
+	}
 	return s, a, b
 }
 
