@@ -31,23 +31,27 @@ type Binary struct {
 // Path builds the command if need be: statically, as a container gets it.
 func (b *Binary) Path(t testing.TB) string {
 	t.Helper()
-	b.once.Do(func() {
-		if b.dir, b.err = os.MkdirTemp("", "btns-interop-"); b.err != nil {
-			return
-		}
-		if b.err = os.Chmod(b.dir, 0o755); b.err != nil {
-			return
-		}
-		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(b.dir, "btns"), "github.com/btns-go/btns/cmd/btns")
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			b.err = fmt.Errorf("go build: %w\n%s", err, out)
-		}
-	})
+	b.once.Do(func() { b.err = b.build() })
 	if b.err != nil {
 		t.Fatal(b.err)
 	}
 	return filepath.Join(b.dir, "btns")
+}
+
+// build makes a folder that outlives the test which happens to come first.
+func (b *Binary) build() (err error) {
+	if b.dir, err = os.MkdirTemp("", "btns-interop-"); err != nil {
+		return err
+	}
+	if err := os.Chmod(b.dir, 0o755); err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(b.dir, "btns"), "github.com/btns-go/btns/cmd/btns")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // Remove deletes the build.

@@ -157,7 +157,7 @@ func TestLargeUDP(t *testing.T) {
 		if err != nil || got != msg {
 			t.Fatalf("%d bytes: %v, %d came back", size, err, len(got))
 		}
-		row.Note("%d", size)
+		row.Note("%d bytes", size)
 	}
 	w.cap.Judge()
 }
