@@ -28,6 +28,8 @@ type acquire struct {
 	conf *ChildConf
 	pair ts.Pair
 	wait []waiter // empty: nothing waits
+
+	replaces *ikeSA // reauthentication: ends when this and its like are there
 }
 
 // A waiter is one request of the data path.

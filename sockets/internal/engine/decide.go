@@ -161,7 +161,7 @@ func (k *keyer) installInbound(s *ikeSA, o *ike.ChildInbound) {
 	c := &datapath.Child{
 		Name: o.Name, InSPI: o.InSPI, Suite: espSuite(o.Suite), Mode: mode, ESN: o.Suite.ESN,
 		Pair: o.Pair, Params: s.intern(params(s.peer, o.Suite, mode)), Peer: s.peer.data,
-		Path: espPath(o.Encap, o.Path), V: s,
+		Path: espPath(o.Encap, o.Path), V: s.peer,
 	}
 	if o.Transport {
 		c.Local, c.Remote = soleAddr(o.Pair.Local), soleAddr(o.Pair.Remote)
@@ -175,6 +175,7 @@ func (k *keyer) installInbound(s *ikeSA, o *ike.ChildInbound) {
 		return
 	}
 	s.children[o.InSPI] = c
+	k.byChild[o.InSPI] = s
 }
 
 func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
@@ -202,6 +203,9 @@ func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child)
 	s.settle(ref)
 	if a == nil {
 		return
+	}
+	if a.replaces != nil {
+		k.succeeded(now, a.replaces)
 	}
 	helps := len(a.wait) == 0
 	var err error

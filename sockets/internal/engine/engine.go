@@ -103,6 +103,9 @@ func New(cfg Config) (*Engine, error) {
 		FirstInbound: func(c *datapath.Child) {
 			k.mail.post(func(now time.Time) { k.firstInbound(now, c) })
 		},
+		Exhausted: func(c *datapath.Child) {
+			k.mail.post(func(now time.Time) { k.exhausted(now, c) })
+		},
 		Moved: func(c *datapath.Child, p tun.Path) {
 			k.mail.post(func(time.Time) { k.moved(c, p) })
 		},
@@ -215,7 +218,8 @@ func newKeyer(ctx context.Context, cfg *Config, latches *latch.DB) (*keyer, erro
 		conns:  map[string]*Conn{},
 		confs:  map[string]*ChildConf{},
 		hashes: auth.Hashes(),
-		sas:    map[gate.Key]*ikeSA{}, byConn: map[*Conn][]*ikeSA{}, acquires: map[uint64]*acquire{},
+		sas:    map[gate.Key]*ikeSA{}, byConn: map[*Conn][]*ikeSA{},
+		byMachine: map[*ike.Machine]*ikeSA{}, byChild: map[uint32]*ikeSA{}, acquires: map[uint64]*acquire{},
 		scratch: make([]byte, tun.Headroom+tun.MaxPacket),
 	}
 	for _, c := range cfg.Conns {
@@ -254,6 +258,14 @@ func (k *keyer) firstInbound(now time.Time, c *datapath.Child) {
 	}
 }
 
+// exhausted has an SA replaced whose sequence numbers are used up.
+func (k *keyer) exhausted(now time.Time, c *datapath.Child) {
+	if s := k.owner(c); s != nil {
+		s.m.Exhausted(now, c.InSPI)
+		k.drain(now, s)
+	}
+}
+
 // moved follows a peer whose packets come from elsewhere, which only a NAT in between
 // explains (RFC 7296, Section 2.23). The packet was authentic and the newest of its SA.
 func (k *keyer) moved(c *datapath.Child, p tun.Path) {
@@ -267,11 +279,10 @@ func (k *keyer) moved(c *datapath.Child, p tun.Path) {
 
 // owner is the IKE SA of a child that is still installed.
 func (k *keyer) owner(c *datapath.Child) *ikeSA {
-	s, _ := c.V.(*ikeSA)
-	if s == nil || k.sas[s.key] != s || s.children[c.InSPI] != c {
-		return nil
+	if s := k.byChild[c.InSPI]; s != nil && s.children[c.InSPI] == c {
+		return s
 	}
-	return s
+	return nil
 }
 
 func newIKESA(m *ike.Machine, key gate.Key, c *Conn, path ike.Path, num uint64) *ikeSA {

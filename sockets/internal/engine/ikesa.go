@@ -35,6 +35,7 @@ type ikeSA struct {
 
 	waiting []uint64 // acquires that this SA is to answer, by ref
 	deleted bool     // we asked for its end
+	next    bool     // made by rekeying another, which still has the children
 	err     error    // Failed
 	claimed error    // Unverified
 
@@ -106,6 +107,8 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 		k.verify(now, s, o)
 	case *ike.WorkDecide:
 		k.decide(now, s, o)
+	case *ike.WorkRekey:
+		k.rekeyChild(now, s, o)
 	case *ike.Established:
 		k.established(now, s, o)
 	case *ike.ChildInbound:
@@ -118,6 +121,16 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 		k.dp.ReleaseSPI(o.SPI)
 	case *ike.ChildFailed:
 		k.childFailed(s, o)
+	case *ike.Rekeying:
+		k.rekeying(now, s, o.New)
+	case *ike.Rekeyed:
+		k.rekeyed(now, s, o)
+	case *ike.Wake:
+		k.wake(now, o.Machine)
+	case *ike.Reauthenticate:
+		k.reauthenticate(now, s, o)
+	case *ike.RekeyFailed:
+		k.log.Warn("child SA not rekeyed", "peer", s.name(), "child", o.Name, "error", o.Err, "next", o.Next)
 	case *ike.PathChanged:
 		s.path = o.Path
 		for _, c := range s.children {
@@ -202,6 +215,7 @@ func (k *keyer) removeChild(s *ikeSA, inSPI uint32, why ike.Reason) {
 		return
 	}
 	delete(s.children, inSPI)
+	delete(k.byChild, inSPI)
 	k.dp.Remove(inSPI)
 	k.log.Info("child SA down", "peer", s.name(), "child", c.Name, "in", fmt.Sprintf("%08x", inSPI), "reason", why.String())
 }
@@ -241,6 +255,7 @@ func (k *keyer) drop(s *ikeSA) {
 	k.gate.Remove(s.key)
 	k.timers.set(s, time.Time{})
 	delete(k.sas, s.key)
+	delete(k.byMachine, s.m)
 }
 
 // espPath is where a child SA's packets go: IKE's path, or its addresses alone.

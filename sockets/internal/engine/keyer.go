@@ -37,15 +37,17 @@ type keyer struct {
 	overflow  atomic.Uint64 // datagrams lost because the keyer was behind
 
 	// The keyer's goroutine's.
-	gate     *gate.Gate
-	sas      map[gate.Key]*ikeSA
-	byConn   map[*Conn][]*ikeSA
-	timers   timers
-	acquires map[uint64]*acquire
-	lastRef  uint64
-	lastNum  uint64
-	scratch  []byte
-	stopping bool
+	gate      *gate.Gate
+	sas       map[gate.Key]*ikeSA
+	byConn    map[*Conn][]*ikeSA
+	byMachine map[*ike.Machine]*ikeSA
+	byChild   map[uint32]*ikeSA // by our SPI
+	timers    timers
+	acquires  map[uint64]*acquire
+	lastRef   uint64
+	lastNum   uint64
+	scratch   []byte
+	stopping  bool
 }
 
 func (k *keyer) ref() uint64 { k.lastRef++; return k.lastRef }
@@ -205,6 +207,7 @@ func (k *keyer) add(m *ike.Machine, key gate.Key, c *Conn, path ike.Path) *ikeSA
 	k.lastNum++
 	s := newIKESA(m, key, c, path, k.lastNum)
 	k.sas[key] = s
+	k.byMachine[m] = s
 	k.byConn[c] = append(k.byConn[c], s)
 	return s
 }

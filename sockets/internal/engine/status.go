@@ -85,7 +85,7 @@ func (e *Engine) Status() Status {
 	keyed := map[uint32]bool{}
 	e.ask(func(now time.Time) {
 		for _, s := range e.k.sas {
-			if !s.until.IsZero() {
+			if !s.until.IsZero() || s.next {
 				continue
 			}
 			st.IKE = append(st.IKE, s.status(now))

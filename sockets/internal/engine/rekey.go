@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/gate"
+)
+
+// rekeying takes in a machine that was made by rekeying s. Until it takes over it has no
+// children and gets no requests; it may end without ever doing so, when both ends rekey at
+// once (RFC 7296, Section 2.8.1).
+func (k *keyer) rekeying(now time.Time, s *ikeSA, m *ike.Machine) {
+	k.lastNum++
+	n := newIKESA(m, gate.Key{SPI: m.LocalSPI(), Initiator: m.Role() == ike.Initiator}, s.conn, s.path, k.lastNum)
+	n.initiator, n.peer, n.remote, n.shared, n.next = m.Role() == ike.Initiator, s.peer, s.remote, s.shared, true
+	k.sas[n.key] = n
+	k.byMachine[m] = n
+	k.gate.Add(n.key)
+	k.drain(now, n)
+}
+
+// rekeyed moves everything from the old IKE SA to the new one: children, what waits, and
+// the place among the connection's SAs. The identity stays, so latches see nothing of it.
+func (k *keyer) rekeyed(now time.Time, s *ikeSA, o *ike.Rekeyed) {
+	from, to := k.byMachine[o.Old], k.byMachine[o.New]
+	if from == nil || to == nil {
+		k.log.Error("rekeyed to an IKE SA nobody knows", "peer", s.name())
+		return
+	}
+	est := *from.est
+	est.Role, est.SPIi, est.SPIr, est.Suite, est.Path = o.Role, o.SPIi, o.SPIr, o.Suite, o.Path
+	to.est, to.up, to.path, to.next = &est, now, o.Path, false
+	to.children, from.children = from.children, to.children
+	for spi := range to.children {
+		k.byChild[spi] = to
+	}
+	to.waiting, from.waiting = append(to.waiting, from.waiting...), nil
+	k.gate.Establish(now, to.key)
+	k.forget(from)
+	k.byConn[to.conn] = append(k.byConn[to.conn], to)
+	k.log.Info("IKE SA rekeyed", "peer", to.name(), "suite", o.Suite.String(), "spi", fmt.Sprintf("%016x-%016x", o.SPIi, o.SPIr))
+	other := from
+	if s == from {
+		other = to
+	}
+	k.drain(now, other)
+}
+
+// wake carries out what another machine wants.
+func (k *keyer) wake(now time.Time, m *ike.Machine) {
+	if s := k.byMachine[m]; s != nil {
+		k.drain(now, s)
+	}
+}
+
+// rekeyChild gives a machine what it takes to replace a child SA.
+func (k *keyer) rekeyChild(now time.Time, s *ikeSA, w *ike.WorkRekey) {
+	r := &ike.RekeyResult{}
+	if cc := k.confs[w.Name]; cc != nil {
+		r.Proposals = cc.ESP
+	}
+	r.SPI, r.Err = k.dp.ReserveSPI()
+	if k.stopping && r.Err == nil {
+		k.dp.ReleaseSPI(r.SPI)
+		r.SPI, r.Err = 0, errors.New("the host is stopping")
+	}
+	s.m.Complete(now, w.ID, r)
+}
+
+// reauthenticate makes a new IKE SA with the same peer and the children of this one, which
+// ends when they are up (RFC 7296, Section 2.8.3). A responder can only hope that the peer
+// does.
+func (k *keyer) reauthenticate(now time.Time, s *ikeSA, o *ike.Reauthenticate) {
+	k.log.Info("IKE SA is to be reauthenticated", "peer", s.name(), "reason", o.Err, "deadline", o.Deadline)
+	if k.stopping || s.deleted || len(s.conn.Remotes) == 0 {
+		return
+	}
+	var as []*acquire
+	for _, c := range s.children {
+		if cc := k.confs[c.Name]; cc != nil {
+			a := &acquire{ref: k.ref(), conf: cc, pair: c.Pair, replaces: s}
+			k.acquires[a.ref] = a
+			as = append(as, a)
+		}
+	}
+	if len(as) > 0 {
+		k.initiate(now, s.conn, s.remote, as)
+	}
+}
+
+// succeeded ends the SA that a reauthentication replaces once all its children have their
+// successors: made before broken.
+func (k *keyer) succeeded(now time.Time, old *ikeSA) {
+	for _, a := range k.acquires {
+		if a.replaces == old {
+			return
+		}
+	}
+	if !old.deleted && old.until.IsZero() {
+		old.deleted = true
+		old.m.Delete(now)
+		k.drain(now, old)
+	}
+}
