@@ -22,7 +22,7 @@ import (
 // not be modified while New runs. Sharing a Wire or a Key between hosts is the
 // caller's decision.
 type Config struct {
-	// Name appears in logs and in status; "btns" when empty.
+	// Name is the host's in its log lines; left out there when empty.
 	Name string
 
 	// Key signs for this host where a Connection's Local has no key of its own.

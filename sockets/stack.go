@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/btns-go/btns/ike/auth"
 	"github.com/btns-go/btns/ike/pad"
+	"github.com/btns-go/btns/sockets/internal/datapath"
 	"github.com/btns-go/btns/sockets/internal/engine"
 	"github.com/btns-go/btns/tun/udp"
 )
@@ -32,6 +34,10 @@ func New(cfg Config) (*Stack, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Name != "" {
+		cfg.Logger = cfg.Logger.With("host", cfg.Name)
+	}
+	cfg.Hosts, cfg.DNS = maps.Clone(cfg.Hosts), slices.Clone(cfg.DNS)
 	key, err := cfg.key()
 	if err != nil {
 		return nil, fmt.Errorf("sockets: %w", err)
@@ -94,6 +100,10 @@ func listenAddrs(words []string) ([]netip.AddrPort, error) {
 // everything has stopped. Later calls return the same.
 func (st *Stack) Close() error { return st.e.Close() }
 
+// Done is closed when the host has ended: after Close, or because its wire did, as a TUN
+// device that was removed. Close then says why.
+func (st *Stack) Done() <-chan struct{} { return st.e.Done() }
+
 // Addrs are the host's addresses inside the tunnels.
 func (st *Stack) Addrs() []netip.Addr {
 	out := make([]netip.Addr, len(st.addrs))
@@ -129,9 +139,10 @@ func (st *Stack) Ping(ctx context.Context, host string) (time.Duration, error) {
 	defer cancel()
 	addrs, err := st.resolve(ctx, host)
 	if err != nil {
-		return 0, err
+		return 0, &net.OpError{Op: "ping", Net: "ip", Err: err}
 	}
-	rtt, _, err := st.e.Stack.Ping(ctx, nil, addrs[0])
+	s := st.e.Data.NewSocket(datapath.SocketConfig{})
+	rtt, _, err := st.e.Stack.Ping(ctx, s.Tag(), addrs[0])
 	return rtt, err
 }
 

@@ -8,6 +8,8 @@
 // Concurrency: methods of Engine are safe for concurrent use. Goroutines: the keyer, the
 // receiver and the pool of GOMAXPROCS workers; New starts them, Close stops them and waits.
 //
+// A wire that ends by itself ends the host: Done tells, and Close says why.
+//
 // Close order: the stack aborts its connections (their resets still find SAs) · peers are
 // told that the SAs end (the wire still works) · the keyer ends · the pool and name
 // look-ups end · the data path closes the wire, which ends the receiver, and erases all
@@ -69,13 +71,15 @@ type Engine struct {
 	keying   sync.WaitGroup
 	receive  sync.WaitGroup
 	cancel   context.CancelFunc
-	closeErr error
+	done     chan struct{} // closed at the end of Close
+	wireErr  error         // before receive ends
+	closeErr error         // before done
 }
 
 // New starts a host. On error nothing is left running, and the wire is the caller's again.
 func New(cfg Config) (*Engine, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &Engine{stop: make(chan struct{}), cancel: cancel}
+	e := &Engine{stop: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
 	e.Latches = latch.New(latch.Config{Conflicting: func(f ts.Flow, p *latch.Params) bool {
 		return e.Data.Conflicting(f, p)
 	}})
@@ -130,8 +134,10 @@ func New(cfg Config) (*Engine, error) {
 	k.pool = newPool()
 	e.keying.Go(func() { k.run(e.stop) })
 	e.receive.Go(func() {
-		if err := e.Data.Run(ctx); err != nil && !errors.Is(err, net.ErrClosed) {
-			cfg.Log.Error("the wire failed", "error", err)
+		if err := e.Data.Run(ctx); err != nil { // not Close's doing
+			cfg.Log.Error("the wire ended", "error", err)
+			e.wireErr = fmt.Errorf("engine: the wire ended: %w", err)
+			go func() { _ = e.Close() }()
 		}
 	})
 	k.mail.post(k.startChildren)
@@ -183,9 +189,14 @@ func (e *Engine) Close() error {
 			e.closeErr = errors.Join(e.closeErr, err)
 		}
 		e.receive.Wait()
+		e.closeErr = errors.Join(e.wireErr, e.closeErr)
+		close(e.done)
 	})
 	return e.closeErr
 }
+
+// Done is closed when the host has ended.
+func (e *Engine) Done() <-chan struct{} { return e.done }
 
 // Wire is the host's wire.
 func (e *Engine) Wire() tun.Wire { return e.k.cfg.Wire }
