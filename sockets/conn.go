@@ -44,10 +44,22 @@ var _ net.Conn = (*Conn)(nil)
 
 func newConn(s *socket, c *netstack.TCPConn) *Conn {
 	conn := &Conn{TCPConn: c, s: s}
-	f := c.Abort
-	s.abort.Store(&f)
+	s.alertTo(c.Abort)
 	c.OnGone(s.data.Close)
 	return conn
+}
+
+// alertTo makes abort end the connection when its latch does. A latch that broke before
+// has told nobody.
+func (s *socket) alertTo(abort func(error)) {
+	s.abort.Store(&abort)
+	l := s.data.Latch()
+	if l == nil {
+		return
+	}
+	if snap := l.Inquire(); snap.State == latch.StateBroken {
+		s.alert(latch.Alert{Latch: l, State: snap.State, Disposition: snap.Want.Disposition.For(l.Flow().Proto())})
+	}
 }
 
 // PToken is the connection's protection, live: it says what holds now.
@@ -66,8 +78,7 @@ var (
 )
 
 func newPacketConn(s *socket, c *netstack.UDPConn) *PacketConn {
-	f := c.Abort
-	s.abort.Store(&f)
+	s.alertTo(c.Abort)
 	return &PacketConn{UDPConn: c, s: s}
 }
 
@@ -93,10 +104,19 @@ func (c *PacketConn) ReadMsg(b []byte) (n int, from netip.AddrPort, pt *tokens.P
 }
 
 // WriteMsg sends one datagram under the protection pt: that of a datagram read, so that
-// an answer goes to whoever asked. A nil PToken leaves it to the
-// policy. to is left zero on a connected socket.
+// an answer goes to whoever asked, or what a template asks for; never less than the
+// socket's own PToken demands. A nil PToken leaves it to that and the policy. On a
+// connected socket, which is latched, to and pt must be zero: it is tokens.ErrLatched.
 func (c *PacketConn) WriteMsg(b []byte, to netip.AddrPort, pt *tokens.PToken) (int, error) {
-	tag, err := c.s.demand(pt)
+	var tag *netstack.Tag
+	var err error
+	switch {
+	case pt == nil:
+	case c.RemoteAddr() != nil:
+		err = tokens.ErrLatched
+	default:
+		tag, err = c.s.demand(pt)
+	}
 	if err != nil {
 		return 0, &net.OpError{Op: "write", Net: "udp", Source: c.LocalAddr(), Err: err}
 	}

@@ -2,11 +2,11 @@ package sockets
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/btns-go/btns/esp"
 	"github.com/btns-go/btns/latch"
@@ -23,8 +23,6 @@ func PTokenFrom(c net.Conn) (*tokens.PToken, error) {
 		switch w := c.(type) {
 		case interface{ PToken() *tokens.PToken }:
 			return w.PToken(), nil
-		case *tls.Conn:
-			c = w.NetConn()
 		case interface{ NetConn() net.Conn }:
 			c = w.NetConn()
 		default:
@@ -69,6 +67,9 @@ func (s *socket) info() (tokens.Info, error) {
 		return tokens.Info{}, tokens.ErrNotYet
 	}
 	snap := l.Inquire()
+	if snap.State == latch.StateClosed {
+		return tokens.Info{}, l.Err() // matches net.ErrClosed
+	}
 	flow := l.Flow()
 	info := tokens.Info{
 		Source: tokens.SourceLatched, State: snap.State.String(), Suites: snap.Suites,
@@ -79,45 +80,50 @@ func (s *socket) info() (tokens.Info, error) {
 	if err := l.Err(); err != nil {
 		info.Reason = err.Error()
 	}
-	p := l.Params()
+	p := snap.Params
 	info.Integrity = p.Protection&latch.Integrity != 0
 	info.Confidentiality = p.Protection&latch.Confidentiality != 0
 	info.Replay, info.Mode = p.Replay, tokens.Mode(p.Mode)
-	if c := s.child(); c != nil {
-		if err := describe(&info, c); err != nil {
+	// Between two SAs the last one still tells who the peer is: the latch lets nobody else
+	// follow it.
+	if c := s.data.LastChild(); c != nil {
+		if err := identify(&info, c.Peer); err != nil {
 			return tokens.Info{}, err
+		}
+		if !c.Removed() {
+			describe(&info, c)
 		}
 	}
 	return info, nil
 }
 
-// child is the SA pair that carries the socket now: that of its last packet, or another
-// congruent one if that is gone.
-func (s *socket) child() *datapath.Child { return s.data.Child() }
-
-// describe adds what the SAs say.
-func describe(info *tokens.Info, c *datapath.Child) error {
+// identify adds who the two ends proved to be.
+func identify(info *tokens.Info, p *datapath.Peer) error {
 	var err error
-	info.Method = method(c.Peer.Method)
-	info.Remote, err = tokens.NewIToken(tokens.Identity{Method: info.Method, ID: c.Peer.ID, SPKI: c.Peer.SPKI})
+	info.Method = method(p.Method)
+	info.Remote, err = tokens.NewIToken(tokens.Identity{Method: info.Method, ID: p.ID, SPKI: p.SPKI})
 	if err != nil {
 		return fmt.Errorf("sockets: the peer's identity: %w", err)
 	}
 	local := info.Method
-	if c.Peer.LocalSPKI == nil && local != tokens.MethodManual {
+	if p.LocalSPKI == nil && local != tokens.MethodManual {
 		local = tokens.MethodPreSharedKey
 	}
-	info.Local, err = tokens.NewIToken(tokens.Identity{Method: local, ID: c.Peer.LocalID, SPKI: c.Peer.LocalSPKI})
+	info.Local, err = tokens.NewIToken(tokens.Identity{Method: local, ID: p.LocalID, SPKI: p.LocalSPKI})
 	if err != nil {
 		return fmt.Errorf("sockets: our identity: %w", err)
 	}
+	return nil
+}
+
+// describe adds what the SAs say.
+func describe(info *tokens.Info, c *datapath.Child) {
 	path := c.CurrentPath()
 	info.Policy, info.Suite = c.Name, c.Suite.String()
 	info.SPIIn, info.SPIOut = tokens.SPI(c.InSPI), tokens.SPI(c.OutSPI())
 	info.Selectors = c.Pair
 	info.OuterLocal, info.OuterRemote = path.Local, path.Remote
 	info.Encap = !path.Native()
-	return nil
 }
 
 func method(s string) tokens.Method {
@@ -143,9 +149,10 @@ func ptokenOf(tag *netstack.Tag) *tokens.PToken {
 	info := tokens.Info{Source: tokens.SourceConfigured, State: "ESTABLISHED"}
 	info.Integrity, info.Confidentiality = true, c.Suite.Confidential()
 	info.Replay, info.Mode = c.Params.Replay, tokens.Mode(c.Mode)
-	if err := describe(&info, c); err != nil {
+	if err := identify(&info, c.Peer); err != nil {
 		return tokens.NewLive(func() (tokens.Info, error) { return tokens.Info{}, err })
 	}
+	describe(&info, c)
 	return tokens.NewFixed(info)
 }
 
@@ -197,26 +204,27 @@ func want(pt *tokens.PToken) (latch.Want, error) {
 
 // demand is the tag that makes one datagram go under what pt describes: that of a live
 // token under an SA with the same peer that protects as well, that of a template as it
-// asks. A nil pt demands nothing beyond the socket.
+// asks; both within what the socket demands.
 func (s *socket) demand(pt *tokens.PToken) (*netstack.Tag, error) {
-	if pt == nil {
-		return nil, nil
-	}
+	own := s.data.Want()
 	var w latch.Want
 	if pt.Kind() == tokens.KindLive {
 		info, err := pt.Info()
 		if err != nil {
 			return nil, err
 		}
-		if c := s.st.e.Data.Child(uint32(info.SPIIn)); c != nil && c.Peer.ID == info.Remote.ID() {
+		if info.Remote.IsZero() {
+			return nil, nil // came from this very host
+		}
+		if c := s.st.e.Data.Child(uint32(info.SPIIn)); c != nil && c.Peer.ID == info.Remote.ID() && c.Suite.String() == info.Suite {
+			if err := own.Check(c.Params); err != nil {
+				return nil, err
+			}
 			return c.Tag(), nil
 		}
 		w = latch.Want{Peer: info.Remote.ID(), Mode: uint8(info.Mode), Protection: latch.Integrity}
 		if info.Confidentiality {
 			w.Protection |= latch.Confidentiality
-		}
-		if w.Peer == "" {
-			return nil, tokens.ErrNotYet
 		}
 	} else {
 		var err error
@@ -224,5 +232,42 @@ func (s *socket) demand(pt *tokens.PToken) (*netstack.Tag, error) {
 			return nil, err
 		}
 	}
+	if err := tighten(&w, &own); err != nil {
+		return nil, err
+	}
 	return s.st.e.Data.NewSocket(datapath.SocketConfig{Kind: datapath.SocketDatagram, Want: w, V: s}).Tag(), nil
+}
+
+// tighten adds to what one datagram demands what its socket does.
+func tighten(w, own *latch.Want) error {
+	same := func(field string, w *string, own string) error {
+		if *w == "" {
+			*w = own
+		}
+		if own != "" && *w != own {
+			return &latch.MismatchError{Field: field, Want: own, Got: *w}
+		}
+		return nil
+	}
+	if err := errors.Join(same("peer identity", &w.Peer, own.Peer), same("local identity", &w.Local, own.Local)); err != nil {
+		return err
+	}
+	if w.Mode == 0 {
+		w.Mode = own.Mode
+	}
+	if own.Mode != 0 && w.Mode != own.Mode {
+		return &latch.MismatchError{Field: "mode", Want: tokens.Mode(own.Mode).String(), Got: tokens.Mode(w.Mode).String()}
+	}
+	w.Protection |= own.Protection
+	w.Narrow = w.Narrow || own.Narrow
+	if len(own.Suites) > 0 {
+		if len(w.Suites) == 0 {
+			w.Suites = own.Suites
+		}
+		w.Suites = slices.DeleteFunc(slices.Clone(w.Suites), func(s string) bool { return !slices.Contains(own.Suites, s) })
+		if len(w.Suites) == 0 {
+			return &latch.MismatchError{Field: "suite", Want: fmt.Sprint(own.Suites), Got: "none of them"}
+		}
+	}
+	return nil
 }

@@ -139,6 +139,9 @@ func (s *Socket) Child() *Child {
 	return nil
 }
 
+// LastChild is Child, also if it was removed meanwhile: who the peer was does not change with it.
+func (s *Socket) LastChild() *Child { return s.child.Load() }
+
 // LastFailure returns why no SA could be had for the socket the last time one was needed, nil if nothing failed since its
 // last packet went out. It is for the message of a deadline that passed: unless it is an *AcquireError that says
 // Authenticated, anybody on the path may have caused it.
