@@ -63,12 +63,9 @@ func (c Config) Check() (warnings []string, err error) {
 		return nil, err
 	}
 	warnings = out.PAD.Warnings()
-	for _, conn := range c.Connections {
-		for _, psk := range []auth.PSK{conn.Local.Secret, conn.Remote.Secret} {
-			if why := psk.Weak(); !psk.Empty() && why != "" {
-				warnings = append(warnings, "connection "+conn.Name+": "+why)
-				break
-			}
+	for _, conn := range out.Conns {
+		if why := conn.PSK.Weak(); !conn.PSK.Empty() && why != "" {
+			warnings = append(warnings, "connection "+conn.Name+": "+why)
 		}
 	}
 	return warnings, nil
@@ -358,8 +355,11 @@ func keyID(spki []byte) pad.ID {
 // remote compiles who the peer may be: its PAD entry.
 func (c *compiler) remote(in *Connection, out *engine.Conn) error {
 	r := &in.Remote
+	if mine := in.Local.Secret; !mine.Empty() && !r.Secret.Empty() && !mine.Equal(r.Secret) {
+		return fmt.Errorf("psk has one secret for both sides, not two")
+	}
 	e := &out.Entry
-	if r.ID != "" {
+	if r.ID != "" && !(r.ID == "%any" && r.Method == AuthBTNS) {
 		id, err := pad.ParseID(r.ID)
 		if err != nil {
 			return err
@@ -431,7 +431,7 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 	path := func(rest ...string) []string {
 		return append([]string{"connections", conn.Name, "children", name}, rest...)
 	}
-	for _, other := range c.conns {
+	for _, other := range append(slices.Clone(c.conns), conn) {
 		if slices.ContainsFunc(other.Children, func(o *engine.ChildConf) bool { return o.Name == name }) {
 			return bad(fmt.Errorf("connection %s has a child of this name", other.Name), path()...)
 		}

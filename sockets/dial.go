@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"time"
 
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/sockets/internal/datapath"
@@ -67,7 +68,10 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, fail(err)
 	}
+	var first error // the answer of the most wanted address
 	for i, a := range addrs {
+		// Each address gets its share of the time, as package net's dialer has it.
+		ctx, cancel := share(ctx, len(addrs)-i)
 		to := netip.AddrPortFrom(a, p)
 		s := &socket{st: st}
 		s.data = st.e.Data.NewSocket(datapath.SocketConfig{Kind: datapath.SocketConnected, Want: w, Alert: s.alert, V: s})
@@ -75,18 +79,28 @@ func (d *Dialer) DialContext(ctx context.Context, network, address string) (net.
 		if network[:3] == "tcp" {
 			c, err = d.dialTCP(ctx, s, to)
 		} else {
-			c, err = d.dialUDP(s, to)
+			c, err = d.dialUDP(ctx, s, to)
 		}
 		if err == nil {
+			cancel()
 			return c, nil
 		}
 		s.data.Close()
 		err = st.why(ctx, s, to, network, err)
-		if i == len(addrs)-1 || ctx.Err() != nil {
-			break
+		cancel()
+		if first == nil {
+			first = err
 		}
 	}
-	return nil, err
+	return nil, first
+}
+
+// share is ctx for the next of n addresses.
+func share(ctx context.Context, n int) (context.Context, context.CancelFunc) {
+	if end, ok := ctx.Deadline(); ok && n > 1 {
+		return context.WithTimeout(ctx, time.Until(end)/time.Duration(n))
+	}
+	return context.WithCancel(ctx)
 }
 
 func (d *Dialer) dialTCP(ctx context.Context, s *socket, to netip.AddrPort) (net.Conn, error) {
@@ -97,7 +111,10 @@ func (d *Dialer) dialTCP(ctx context.Context, s *socket, to netip.AddrPort) (net
 	return newConn(s, c), nil
 }
 
-func (d *Dialer) dialUDP(s *socket, to netip.AddrPort) (net.Conn, error) {
+func (d *Dialer) dialUDP(ctx context.Context, s *socket, to netip.AddrPort) (net.Conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, &net.OpError{Op: "dial", Net: "udp", Addr: net.UDPAddrFromAddrPort(to), Err: err}
+	}
 	c, err := d.Stack.e.Stack.DialUDP(s.data.Tag(), d.LocalAddr, to)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ func (st *Stack) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 		return []netip.Addr{a.Unmap()}, nil
 	}
 	if addrs := st.cfg.Hosts[host]; len(addrs) > 0 {
-		return addrs, nil
+		return unmapped(addrs), nil
 	}
 	switch {
 	case st.cfg.Resolver != nil:
@@ -26,15 +26,25 @@ func (st *Stack) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 			err = errors.New("the resolver knows no address")
 		}
 		if err != nil {
-			return nil, &net.DNSError{Err: err.Error(), UnwrapErr: err, Name: host}
+			return nil, &net.DNSError{Err: err.Error(), UnwrapErr: err, Name: host, IsTimeout: errors.Is(err, context.DeadlineExceeded)}
 		}
-		return addrs, nil
+		return unmapped(addrs), nil
 	case len(st.cfg.DNS) > 0:
 		r := net.Resolver{PreferGo: true, Dial: st.dialDNS}
-		return r.LookupNetIP(ctx, "ip", host)
+		addrs, err := r.LookupNetIP(ctx, "ip", host)
+		return unmapped(addrs), err
 	}
 	return nil, &net.DNSError{Err: "no such host: it is not in hosts, and there is no resolver and no DNS server inside the tunnels",
 		Name: host, IsNotFound: true}
+}
+
+// unmapped returns the addresses with IPv4 ones as such: resolvers give them as IPv6.
+func unmapped(addrs []netip.Addr) []netip.Addr {
+	out := make([]netip.Addr, len(addrs))
+	for i, a := range addrs {
+		out[i] = a.Unmap()
+	}
+	return out
 }
 
 // dialDNS reaches a name server through the tunnels, whatever server the system named.

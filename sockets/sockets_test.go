@@ -32,16 +32,16 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // testLogger shows a host's log with -v.
-func testLogger(name string) *slog.Logger {
+func testLogger() *slog.Logger {
 	if !testing.Verbose() {
 		return slog.New(slog.DiscardHandler)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("host", name)
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func newStack(t testing.TB, name string, cfg Config) *Stack {
 	t.Helper()
-	cfg.Name, cfg.Logger = name, testLogger(name)
+	cfg.Name, cfg.Logger = name, testLogger()
 	if cfg.Listen == nil && cfg.Wire == nil {
 		cfg.Listen = []string{"127.0.0.1:0"}
 	}
@@ -85,7 +85,7 @@ func echo(t testing.TB, st *Stack, address string) {
 			_ = c.Close()
 		}
 	}()
-	t.Cleanup(func() { _ = ln.Close(); <-done })
+	t.Cleanup(func() { _, _ = ln.Close(), st.Close(); <-done }) // Close ends what the peer does not
 }
 
 func dial(t testing.TB, st *Stack, network, address string) net.Conn {

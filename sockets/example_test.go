@@ -1,0 +1,69 @@
+package sockets_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"time"
+
+	"github.com/btns-go/btns/sockets"
+)
+
+// Two hosts that nobody introduced: the server knows its caller by key, and both stay with
+// whom they began.
+func Example() {
+	server, err := sockets.New(sockets.Config{Listen: []string{"127.0.0.1:0"}, Connections: []sockets.Connection{{}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	ln, err := server.Listen("tcp", ":7")
+	if err != nil {
+		log.Fatal(err)
+	}
+	go func() {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(c, c)
+		_ = c.Close()
+	}()
+
+	client, err := sockets.New(sockets.Config{
+		Connections: []sockets.Connection{{RemoteAddrs: []string{server.LocalAddr().String()}}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := client.DialContext(ctx, "tcp", net.JoinHostPort(server.Addrs()[0].String(), "7"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "hello"); err != nil {
+		log.Fatal(err)
+	}
+	buf := make([]byte, 5)
+	if _, err := io.ReadFull(conn, buf); err != nil {
+		log.Fatal(err)
+	}
+	pt, err := sockets.PTokenFrom(conn)
+	if err != nil {
+		log.Fatal(err)
+	}
+	info, err := pt.Info()
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("%s, by %v, %s\n", buf, info.Method, info.State)
+	fmt.Println("the server itself:", info.Remote.Fingerprint() == sockets.Fingerprint(server.PublicKey()))
+	// Output:
+	// hello, by btns, ESTABLISHED
+	// the server itself: true
+}
