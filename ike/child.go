@@ -185,6 +185,9 @@ func (m *Machine) maxChildren() int {
 // echoed that was not understood (ADV-F10, CVE-2023-38710).
 func (m *Machine) rekeyed(n *wire.Notify) (*child, *wire.Notify) {
 	spi, ok := n.SPI32()
+	if !ok && m.faulty(faultEchoSPI) {
+		return nil, &wire.Notify{Protocol: n.Protocol, SPI: bytes.Clone(n.SPI), NType: wire.NotifyChildSANotFound}
+	}
 	if !ok {
 		return nil, notify(wire.NotifyChildSANotFound, nil)
 	}

@@ -455,6 +455,9 @@ func TestADV_F10_RekeyOfNothing(t *testing.T) {
 		if name == "unknown SPI" && (answer.Protocol != wire.ProtocolESP || string(answer.SPI) != string(n.SPI)) {
 			t.Errorf("%s: %+v", name, answer)
 		}
+		if n.Protocol != wire.ProtocolESP && n.Protocol != wire.ProtocolAH && (answer.Protocol != 0 || len(answer.SPI) != 0) {
+			t.Errorf("%s: echoed: %+v", name, answer)
+		}
 	}
 }
 

@@ -33,7 +33,7 @@ func (m *Machine) ownHeir(now time.Time, n *Machine, x *ikeTask, nr []byte) {
 		n.condemn(now, ReasonRedundant)
 		return
 	}
-	if other != nil && weLose(x.ni, nr, x.rival) {
+	if other != nil && m.weLose(x.ni, nr, x.rival) {
 		m.debug("IKE SA lost against the peer's")
 		n.condemn(now, ReasonRedundant)
 		m.handOver(now, other, m) // the peer deletes the old one

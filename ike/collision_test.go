@@ -68,8 +68,8 @@ func TestADV_F11_Collisions(t *testing.T) {
 // collide makes one collision. Datagram hit is lost, or late by delay.
 func collide(t *testing.T, x, y operation, seed uint64, hit int, delay, work time.Duration) {
 	t.Helper()
-	s := iketest.New(seed<<8 + 7)
-	a, b := s.AddHost("moon", "192.0.2.1:500"), s.AddHost("sun", "192.0.2.2:500")
+	s, a, b := hosts(t, seed<<8+7)
+	a.Config.Log, b.Config.Log = nil, nil // there are thousands
 	e, o := up(t, s, a, b)
 	start := s.Datagrams
 	s.Faults.Work = work
@@ -113,5 +113,65 @@ func collide(t *testing.T, x, y operation, seed uint64, hit int, delay, work tim
 	}
 	if (x.ends || y.ends) && children > want {
 		t.Fatalf("%s: %d child SAs, want at most %d\n%s", at, children, want, s.Summary())
+	}
+}
+
+// Of two exchanges that replace the same SA the one with the lowest of the four nonces
+// loses, at both ends (RFC 7296, Sections 2.8.1 and 2.8.2).
+func TestADV_F11_RightLoser(t *testing.T) {
+	for _, what := range []string{"child", "IKE"} {
+		wins := map[string]int{}
+		for seed := range uint64(20) {
+			s, a, b := hosts(t, 500+seed)
+			e, o := up(t, s, a, b)
+			lowest := map[uint32]string{} // by message ID and role of the request
+			key := func(m *iketest.Opened) uint32 {
+				k := m.Header.MessageID << 1
+				if (m.From == e) != m.Header.Flags.Response() {
+					k++
+				}
+				return k
+			}
+			s.Rewrite(func(m *iketest.Opened) bool {
+				if n := nonce(m); n != nil {
+					if k := key(m); lowest[k] == "" || string(n.Data) < lowest[k] {
+						lowest[k] = string(n.Data)
+					}
+				}
+				return false
+			})
+			if what == "child" {
+				rekeyChild(s, e, first(e))
+				rekeyChild(s, o, first(o))
+			} else {
+				rekeyIKE(s, e)
+				rekeyIKE(s, o)
+			}
+			s.Run(5*time.Second, nil)
+			if len(lowest) != 2 {
+				t.Fatalf("%s: %d exchanges", what, len(lowest))
+			}
+			s.Settle(5 * time.Minute)
+			clean(t, s)
+			var ours, theirs string
+			for k, n := range lowest {
+				if k&1 == 1 {
+					ours = n
+				} else {
+					theirs = n
+				}
+			}
+			byUs := live(t, a).M.Role() == ike.Initiator
+			if what == "child" {
+				byUs = only(t, e).Initiator
+			}
+			if byUs != (ours > theirs) {
+				t.Errorf("%s, seed %d: ours survives %v, ours is lower %v", what, seed, byUs, ours < theirs)
+			}
+			wins[fmt.Sprint(byUs)]++
+		}
+		if len(wins) != 2 {
+			t.Errorf("%s: only one order of the nonces: %v", what, wins)
+		}
 	}
 }

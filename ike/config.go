@@ -138,6 +138,8 @@ type Config struct {
 
 	// Log gets at most a line per exchange; nil discards.
 	Log *slog.Logger
+
+	faults fault // tests only
 }
 
 // Retransmit is a schedule of requests: the wait after send n (from 0) is

@@ -264,7 +264,7 @@ func (m *Machine) checkSelected(msg *message, t *childTask, nr []byte) (selected
 			s.pair.Remote = withAddr(s.pair.Remote, a)
 		}
 	}
-	if !within(t.req.Pair, s.pair) {
+	if !within(t.req.Pair, s.pair) && !m.faulty(faultWiden) {
 		// RFC 7296, Section 2.9: a subset and nothing else (ADV-E3).
 		return s, m.mismatch(msg.Exchange, "traffic selectors", "within "+t.req.Pair.String(), s.pair.String(), nil)
 	}

@@ -26,3 +26,26 @@ func (m *Machine) Fragments() int {
 	}
 	return n
 }
+
+// Fault is a historic mistake that can be switched on.
+type Fault = fault
+
+// The faults.
+const (
+	FaultEarlyChild   = faultEarlyChild
+	FaultNonceOrder   = faultNonceOrder
+	FaultNoICV        = faultNoICV
+	FaultCloseTwice   = faultCloseTwice
+	FaultEarlyMove    = faultEarlyMove
+	FaultEachResend   = faultEachResend
+	FaultFirstSeen    = faultFirstSeen
+	FaultMissing      = faultMissing
+	FaultWiden        = faultWiden
+	FaultExecuteTwice = faultExecuteTwice
+	FaultShowSPI      = faultShowSPI
+	FaultNoVerify     = faultNoVerify
+	FaultEchoSPI      = faultEchoSPI
+)
+
+// SetFaults switches mistakes on in machines of a Config.
+func SetFaults(c *Config, f Fault) { c.faults = f }

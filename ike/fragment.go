@@ -127,7 +127,11 @@ func (m *Machine) collect(now time.Time, h wire.Header, dir direction, b []byte,
 	r.parts[f.Num-1] = part
 	r.have++
 	r.size += len(part)
-	if f.Num == 1 {
+	leads := f.Num == 1
+	if m.faulty(faultFirstSeen) {
+		leads = r.have == 1
+	}
+	if leads {
 		r.first, r.digest = f.First, sha256.Sum256(b)
 	}
 	if r.have < len(r.parts) {
@@ -157,7 +161,7 @@ func (m *Machine) firstFragment(b []byte) bool {
 		return false
 	}
 	f, ok := wire.Get[*wire.EncryptedFragment](msg.Payloads)
-	if !ok || f.Num != 1 {
+	if !ok || f.Num != 1 && !m.faulty(faultEachResend) {
 		return false
 	}
 	_, err = m.in.OpenFragment(b, f)

@@ -29,6 +29,8 @@ func hosts(t testing.TB, seed uint64) (s *iketest.Sim, a, b *iketest.Host) {
 	// With full logging: refusals have crashed others in their log lines (CVE-2022-23094).
 	log := slog.New(slog.NewTextHandler(formatted{}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	a.Config.Log, b.Config.Log = log, log
+	ike.SetFaults(&a.Config, ike.Fault(*faults))
+	ike.SetFaults(&b.Config, ike.Fault(*faults))
 	return s, a, b
 }
 

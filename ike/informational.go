@@ -279,6 +279,9 @@ func (m *Machine) informational(now time.Time, msg *message) {
 		}
 		switch d.Protocol {
 		case wire.ProtocolIKE:
+			if m.faulty(faultCloseTwice) {
+				m.peerCloses(now)
+			}
 			closing = true
 		case wire.ProtocolESP:
 			for _, spi := range d.SPIs {

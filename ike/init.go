@@ -488,6 +488,9 @@ func (m *Machine) initRequested(now time.Time, msg *wire.Message, raw []byte) er
 // initRefuse answers with an error and makes nothing. The responder's SPI is zero
 // (RFC 7296, Section 2.6).
 func (m *Machine) initRefuse(now time.Time, t wire.NotifyType, data []byte, why error) {
+	if m.faulty(faultShowSPI) {
+		m.spir = 1
+	}
 	m.respondInit([]wire.Payload{notify(t, data)})
 	m.emit(&Failed{Err: m.refusal(t, wire.ExchangeIKESAInit, false, "", why)})
 	m.finish(now, ReasonRefused)

@@ -66,7 +66,11 @@ func (m *Machine) receive(now time.Time, path Path, b []byte) Drop {
 	if h.Flags.Initiator() == (m.role == Initiator) {
 		return DropDirection
 	}
-	t, d := cell(m.state, m.role, h.Exchange, dir)
+	state := m.state
+	if state == StateHalfOpen && h.Exchange == wire.ExchangeCreateChildSA && m.faulty(faultEarlyChild) {
+		state = StateEstablished
+	}
+	t, d := cell(state, m.role, h.Exchange, dir)
 	if d != 0 {
 		return d
 	}
@@ -82,7 +86,7 @@ func (m *Machine) receive(now time.Time, path Path, b []byte) Drop {
 		if m.win.serving != nil {
 			return DropBusy // a retransmission starts nothing a second time
 		}
-		if h.MessageID != m.win.next {
+		if h.MessageID != m.win.next && !m.faulty(faultExecuteTwice) {
 			return m.repeat(h, path, b)
 		}
 		if t.do == actRepeat {
@@ -138,7 +142,14 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 	if enc == nil {
 		return DropClear // ADV-F14: unprotected notifies are at most a hint
 	}
+	if m.faulty(faultEarlyMove) {
+		m.moved(path)
+	}
 	inner, err := m.in.OpenMessage(b, enc)
+	if err != nil && h.Exchange == wire.ExchangeInformational && m.faulty(faultNoICV) {
+		inner, err = []byte{}, nil
+		enc.First = wire.PayloadNone
+	}
 	var bad *wire.ParseError
 	if err != nil && !errors.As(err, &bad) {
 		return DropICV // ADV-D1
@@ -170,6 +181,9 @@ func (m *Machine) opened(now time.Time, t *transition, msg *message, dir directi
 	}
 	if bad == nil {
 		bad = t.check(msg.ps, dir)
+		if dir == request && m.faulty(faultMissing) {
+			bad = nil
+		}
 	}
 	m.debug("message", "exchange", h.Exchange.String(), "dir", dir.String(),
 		"msgid", h.MessageID)

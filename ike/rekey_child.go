@@ -133,14 +133,18 @@ func lowest(a, b []byte) []byte {
 
 // weLose reports whether of two exchanges that replace the same SA ours has the lowest
 // nonce: what it made is closed by us who made it (RFC 7296, Section 2.8.1).
-func weLose(ni, nr, rival []byte) bool {
-	return rival != nil && bytes.Compare(lowest(ni, nr), rival) < 0
+func (m *Machine) weLose(ni, nr, rival []byte) bool {
+	if rival == nil {
+		return false
+	}
+	lower := bytes.Compare(lowest(ni, nr), rival) < 0
+	return lower != m.faulty(faultNonceOrder)
 }
 
 // replace goes over from an old child SA to the one that our exchange has made, or
 // closes the latter if the peer's wins.
 func (m *Machine) replace(t *childTask, c *child, outbound *ChildOutbound, ni, nr []byte) {
-	if weLose(ni, nr, t.rival) {
+	if m.weLose(ni, nr, t.rival) {
 		// The peer may send on it until it gets our Delete; we never do.
 		outbound.Key.Zero()
 		c.why = ReasonRedundant
