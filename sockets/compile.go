@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/btns-go/btns/esp"
 	"github.com/btns-go/btns/esp/spd"
@@ -207,7 +208,8 @@ func (c *compiler) connection(i int) error {
 		name = "conn-" + strconv.Itoa(i+1)
 	}
 	path := func(rest ...string) []string { return append([]string{"connections", name}, rest...) }
-	out := &engine.Conn{Name: name, NativeESP: in.NativeESP && c.caps.NativeESP, DPDDelay: in.DPDDelay}
+	out := &engine.Conn{Name: name, NativeESP: in.NativeESP && c.caps.NativeESP, DPDDelay: in.DPDDelay,
+		Life: engine.IKELife{Rekey: orDefault(in.RekeyTime, DefaultIKERekey), Reauth: in.ReauthTime, Over: in.OverTime, Rand: in.RandTime}}
 	var err error
 	if out.Remotes, err = remotes(in); err != nil {
 		return bad(err, path("remote_addrs")...)
@@ -437,6 +439,14 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 		}
 	}
 	cc := &engine.ChildConf{Name: name, Conn: conn, StartNow: ch.Start == StartNow}
+	cc.Terms = engine.Terms{
+		Lifetime: engine.Lifetime{
+			Rekey: orDefault(ch.RekeyTime, DefaultChildRekey), Life: ch.LifeTime, Rand: ch.RandTime,
+			RekeyBytes: ch.RekeyBytes, LifeBytes: ch.LifeBytes, RandBytes: ch.RandBytes,
+			RekeyPackets: ch.RekeyPackets, LifePackets: ch.LifePackets, RandPackets: ch.RandPackets,
+		},
+		Inactivity: ch.Inactivity, DPDAction: action(ch.OnDPD), CloseAction: action(ch.OnClose),
+	}
 	switch ch.Mode {
 	case 0, esp.ModeTunnel:
 	case esp.ModeTransport:
@@ -499,6 +509,28 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 	conn.Children = append(conn.Children, cc)
 	c.policies = append(c.policies, policy)
 	return nil
+}
+
+// orDefault reads a time for which 0 is the default and less is never.
+func orDefault(d, def time.Duration) time.Duration {
+	switch {
+	case d < 0:
+		return 0
+	case d == 0:
+		return def
+	}
+	return d
+}
+
+func action(a LossAction) engine.Action {
+	switch a {
+	case LossTrap:
+		return engine.ActionTrap
+	case LossStart:
+		return engine.ActionStart
+	case LossClear:
+	}
+	return engine.ActionNone
 }
 
 // dynamicRemote is what a child without remote_ts covers on the peer's side.

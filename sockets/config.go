@@ -80,6 +80,8 @@ type Config struct {
 const (
 	DefaultMTU         = 1400             // leaves room for IPv6, UDP and ESP in 1,500 bytes
 	DefaultDialTimeout = 30 * time.Second // seven sends of an unanswered IKE_SA_INIT
+	DefaultIKERekey    = 4 * time.Hour    // swanctl.conf's rekey_time of connections
+	DefaultChildRekey  = time.Hour        // and of their children
 )
 
 // A Connection is one peer or class of peers: how to reach it, how both sides
@@ -97,7 +99,12 @@ type Connection struct {
 	// and no NAT is found. Encapsulation is forced otherwise.
 	NativeESP bool
 	DPDDelay  time.Duration // liveness check after this much silence; 0: none
-	Children  []Child       // empty: one child, all traffic between the two hosts
+	// RekeyTime is when the IKE SA gets new keys, DefaultIKERekey when 0, never when
+	// negative. ReauthTime is when it is made anew from scratch; 0: never. OverTime, 10 %
+	// when 0, later the SA ends if neither happened. A random part of RandTime, OverTime
+	// when 0, is taken off the first two.
+	RekeyTime, ReauthTime, OverTime, RandTime time.Duration
+	Children                                  []Child // empty: one child, all traffic between the two hosts
 }
 
 // An AuthMethod says how a side proves its identity.
@@ -168,7 +175,31 @@ type Child struct {
 	Word string
 	// Start says when the child SA is set up.
 	Start StartAction
+	// OnDPD says what becomes of it when the peer is dead, OnClose when the peer deletes it.
+	OnDPD, OnClose LossAction
+	// RekeyTime is when the child SA is replaced, DefaultChildRekey when 0, never when
+	// negative; LifeTime, 110 % of it when 0, when it ends. A random part of RandTime,
+	// their difference when 0, is taken off RekeyTime. The others are the same in bytes and
+	// packets, for each direction by itself; 0: no limit.
+	RekeyTime, LifeTime, RandTime          time.Duration
+	RekeyBytes, LifeBytes, RandBytes       uint64
+	RekeyPackets, LifePackets, RandPackets uint64
+	// Inactivity deletes it after this long without a packet; 0: never.
+	Inactivity time.Duration
 }
+
+// A LossAction says what becomes of a child SA that was lost (swanctl.conf's dpd_action
+// and close_action). Its policy stays in any case: nothing leaks.
+type LossAction uint8
+
+const (
+	// LossTrap makes it again when the next packet needs it.
+	LossTrap LossAction = iota
+	// LossStart makes it again at once.
+	LossStart
+	// LossClear leaves it to the next packet as well; the word is swanctl's.
+	LossClear
+)
 
 // A StartAction says when a child SA is set up (swanctl.conf start_action).
 type StartAction uint8

@@ -247,6 +247,10 @@ func (d *decoder) connection(name string, n node) {
 		"proposals":    func(n node) { c.Proposals = d.proposals(n, false) },
 		"encap":        func(n node) { encap = n.yes() },
 		"dpd_delay":    func(n node) { c.DPDDelay = n.duration() },
+		"rekey_time":   func(n node) { c.RekeyTime = n.neverOr() },
+		"reauth_time":  func(n node) { c.ReauthTime = n.duration() },
+		"over_time":    func(n node) { c.OverTime = n.duration() },
+		"rand_time":    func(n node) { c.RandTime = n.duration() },
 		"local":        func(n node) { local = n },
 		"remote":       func(n node) { remote = n },
 		"children":     func(n node) { children = n },
@@ -324,8 +328,26 @@ func (d *decoder) child(name string, n node) sockets.Child {
 			c.Start = choice(n, map[string]sockets.StartAction{
 				"trap": sockets.StartTrap, "start": sockets.StartNow, "none": sockets.StartNone})
 		},
+		"dpd_action":    func(n node) { c.OnDPD = lossAction(n, "restart") },
+		"close_action":  func(n node) { c.OnClose = lossAction(n, "start") },
+		"rekey_time":    func(n node) { c.RekeyTime = n.neverOr() },
+		"life_time":     func(n node) { c.LifeTime = n.duration() },
+		"rand_time":     func(n node) { c.RandTime = n.duration() },
+		"rekey_bytes":   func(n node) { c.RekeyBytes = n.number(0, 1<<63) },
+		"life_bytes":    func(n node) { c.LifeBytes = n.number(0, 1<<63) },
+		"rand_bytes":    func(n node) { c.RandBytes = n.number(0, 1<<63) },
+		"rekey_packets": func(n node) { c.RekeyPackets = n.number(0, 1<<63) },
+		"life_packets":  func(n node) { c.LifePackets = n.number(0, 1<<63) },
+		"rand_packets":  func(n node) { c.RandPackets = n.number(0, 1<<63) },
+		"inactivity":    func(n node) { c.Inactivity = n.duration() },
 	})
 	return c
+}
+
+// lossAction reads dpd_action and close_action, whose words for making it again differ.
+func lossAction(n node, again string) sockets.LossAction {
+	return choice(n, map[string]sockets.LossAction{
+		"trap": sockets.LossTrap, "clear": sockets.LossClear, "none": sockets.LossClear, again: sockets.LossStart})
 }
 
 func (d *decoder) word(n node) string {

@@ -263,6 +263,18 @@ func (n node) duration() time.Duration {
 	return d
 }
 
+// neverOr reads a time span for which 0 means never, as swanctl.conf has it; left out it
+// is the default.
+func (n node) neverOr() time.Duration {
+	if n.absent() {
+		return 0
+	}
+	if d := n.duration(); d > 0 {
+		return d
+	}
+	return -1
+}
+
 func (n node) prefix() netip.Prefix {
 	w := n.text()
 	if a, err := netip.ParseAddr(w); err == nil {

@@ -60,6 +60,8 @@ type Child struct {
 	// VerifyInner demands that transport checksums of inbound packets are verified. It is implied where the peer forwards
 	// for others: in tunnel mode, when Pair.Remote is more than one address.
 	VerifyInner bool
+	// Limits end the child's use by what it carried.
+	Limits SALimits
 	// V is the engine's own.
 	V any
 
@@ -79,6 +81,8 @@ type Child struct {
 	gone      atomic.Bool              // set by Remove
 	heardAny  atomic.Bool              // Config.FirstInbound was called
 	exhausted atomic.Bool              // Config.Exhausted was called
+	softened  atomic.Bool              // Config.SoftLimit was called
+	spent     atomic.Bool              // a hard limit of Limits is reached
 	heard     atomic.Int64             // Unix nanoseconds of the last authentic packet, 0 for none
 	sent      atomic.Int64             // same, of the last packet sent
 

@@ -26,10 +26,11 @@ const (
 	DropHoldFailed               // out: held, then the request for the SA failed
 	DropTooBig                   // out: larger than the mode can carry
 	DropSeal                     // out: not sealed
-	DropExhausted                // out: no sequence number left
+	DropExhausted                // out: no sequence number left, or a hard limit reached
 	DropRemoved                  // out: the child was removed meanwhile
 	DropSend                     // out: refused by the wire
 	DropSPI                      // in: no SA has this SPI
+	DropInLimit                  // in: the SA has reached a hard limit
 	DropESP                      // in: refused by the SA: replay, integrity, padding … (see Child.Stats)
 	DropInner                    // in: the inner packet is malformed
 	DropECN                      // in: congestion was marked on the way and the inner packet cannot say so (RFC 6040)
@@ -88,6 +89,8 @@ func dropName(d Drop) string {
 		return "out_removed"
 	case DropSend:
 		return "out_send"
+	case DropInLimit:
+		return "in_limit"
 	case DropSPI:
 		return "in_spi"
 	case DropESP:

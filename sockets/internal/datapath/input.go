@@ -143,6 +143,10 @@ func (r *receiver) group(pkts []tun.Packet, i int, now time.Time) {
 		p.count.dropN(DropSPI, n)
 		return
 	}
+	if c.spent.Load() {
+		p.count.dropN(DropInLimit, n)
+		return
+	}
 	batch := r.esp[:n]
 	c.in.Open(&r.worker, batch)
 	var passed, bytes uint64
@@ -164,6 +168,7 @@ func (r *receiver) group(pkts []tun.Packet, i int, now time.Time) {
 	}
 	p.count.inPackets.Add(passed)
 	p.count.inBytes.Add(bytes)
+	p.spend(c, c.in.Packets(), c.in.Bytes())
 	c.heard.Store(now.UnixNano())
 	if !c.heardAny.Load() && c.heardAny.CompareAndSwap(false, true) && p.cfg.FirstInbound != nil {
 		p.cfg.FirstInbound(c)

@@ -47,7 +47,9 @@ type Config struct {
 	// Moved: the newest authentic packet of a child came over another path than CurrentPath (RFC 7296, Section 2.23). The
 	// callee decides and calls SetPath. It is called once for each new path.
 	Moved func(*Child, tun.Path)
-	// Exhausted: the child has no sequence number left; called once.
+	// SoftLimit: the child has reached a soft limit of its Limits; called once.
+	SoftLimit func(*Child)
+	// Exhausted: the child has no sequence number left, or has reached a hard limit of its Limits; called once.
 	Exhausted func(*Child)
 	// Alerts takes alerts of latches that changed inside a hook; the callee delivers them.
 	Alerts func(latch.Alerts)

@@ -134,6 +134,12 @@ func (p *Path) flush(o *outboundSA, b *batch, next uint8, ecn uint8, st *pathSta
 		b.reset()
 		return DropRemoved
 	}
+	if o.child.spent.Load() {
+		o.mu.Unlock()
+		b.reset()
+		p.count.dropN(DropExhausted, n)
+		return DropExhausted
+	}
 	// A refusal leaves the payloads in clear: nothing but the sealed packets ever gets into b.tun.
 	if d := o.sa.Seal(&o.worker, pkts); d != esp.Pass {
 		o.mu.Unlock()
@@ -159,6 +165,7 @@ func (p *Path) flush(o *outboundSA, b *batch, next uint8, ecn uint8, st *pathSta
 	b.reset()
 	p.count.outPackets.Add(uint64(m - failed))
 	p.count.outBytes.Add(uint64(bytes))
+	p.spend(o.child, o.sa.Packets(), o.sa.Bytes())
 	return DropUnset
 }
 

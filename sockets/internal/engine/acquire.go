@@ -106,6 +106,7 @@ func (k *keyer) childRequest(a *acquire) (*ike.ChildRequest, error) {
 	}
 	return &ike.ChildRequest{
 		Name: a.conf.Name, Ref: a.ref, SPI: spi, Proposals: a.conf.ESP, Pair: a.pair, Transport: a.conf.Transport,
+		Terms: a.conf.Terms,
 	}, nil
 }
 
@@ -249,7 +250,7 @@ func (k *keyer) config(c *Conn) *ike.Config {
 	cfg := &ike.Config{
 		Name: c.Name, Proposals: c.IKE, Local: c.Local.local(), RemoteID: c.RemoteID,
 		HashAlgs: k.hashes, ForceEncap: !c.NativeESP, InitialContact: !c.anonymous(),
-		DPDDelay: c.DPDDelay, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
+		DPDDelay: c.DPDDelay, Life: c.Life, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
 	}
 	if c.PSK.Empty() {
 		cfg.CertRequest = []wire.CertEncoding{wire.CertRawPublicKey}

@@ -26,6 +26,7 @@ type Conn struct {
 	// NativeESP: no encapsulation unless a NAT is found.
 	NativeESP bool
 	DPDDelay  time.Duration
+	Life      ike.IKELife
 }
 
 // A Remote is a peer's outer address, or the host name that has it.
@@ -34,6 +35,22 @@ type Remote struct {
 	Addr netip.Addr
 	Port uint16
 }
+
+// The machine's words for how long SAs live and what is done when they go, for who
+// compiles a Conn.
+type (
+	IKELife  = ike.IKELife
+	Terms    = ike.Terms
+	Lifetime = ike.Lifetime
+	Action   = ike.Action
+)
+
+// The actions.
+const (
+	ActionNone  = ike.ActionNone
+	ActionTrap  = ike.ActionTrap
+	ActionStart = ike.ActionStart
+)
 
 // An Identity is how this host proves who it is to the peer of one Conn.
 type Identity struct {
@@ -53,6 +70,7 @@ type ChildConf struct {
 	ESP       []wire.Proposal
 	Transport bool
 	StartNow  bool
+	Terms     ike.Terms
 }
 
 // local is what the machine is told of the identity.

@@ -89,7 +89,7 @@ func (k *keyer) fit(p *peer, cc *ChildConf, pair ts.Pair, w *ike.WorkDecide) (*i
 	}
 	return &ike.DecideResult{
 		SPI: spi, Pair: pair, Chosen: chosen, Suite: es,
-		Transport: cc.Transport, Name: cc.Name,
+		Transport: cc.Transport, Name: cc.Name, Terms: cc.Terms,
 		MoreTS: !pair.Covers(w.Pair) && len(w.Pair.Local)+len(w.Pair.Remote) > 2,
 	}, nil
 }
@@ -162,6 +162,7 @@ func (k *keyer) installInbound(s *ikeSA, o *ike.ChildInbound) {
 		Name: o.Name, InSPI: o.InSPI, Suite: espSuite(o.Suite), Mode: mode, ESN: o.Suite.ESN,
 		Pair: o.Pair, Params: s.intern(params(s.peer, o.Suite, mode)), Peer: s.peer.data,
 		Path: espPath(o.Encap, o.Path), V: s.peer,
+		Limits: datapath.SALimits(o.Limits),
 	}
 	if o.Transport {
 		c.Local, c.Remote = soleAddr(o.Pair.Local), soleAddr(o.Pair.Remote)

@@ -107,6 +107,9 @@ func New(cfg Config) (*Engine, error) {
 		FirstInbound: func(c *datapath.Child) {
 			k.mail.post(func(now time.Time) { k.firstInbound(now, c) })
 		},
+		SoftLimit: func(c *datapath.Child) {
+			k.mail.post(func(now time.Time) { k.softLimit(now, c) })
+		},
 		Exhausted: func(c *datapath.Child) {
 			k.mail.post(func(now time.Time) { k.exhausted(now, c) })
 		},
@@ -269,7 +272,15 @@ func (k *keyer) firstInbound(now time.Time, c *datapath.Child) {
 	}
 }
 
-// exhausted has an SA replaced whose sequence numbers are used up.
+// softLimit has an SA replaced that has carried what it should.
+func (k *keyer) softLimit(now time.Time, c *datapath.Child) {
+	if s := k.owner(c); s != nil {
+		s.m.SoftLimit(now, c.InSPI)
+		k.drain(now, s)
+	}
+}
+
+// exhausted has an SA replaced whose sequence numbers, or whose hard limit, are used up.
 func (k *keyer) exhausted(now time.Time, c *datapath.Child) {
 	if s := k.owner(c); s != nil {
 		s.m.Exhausted(now, c.InSPI)

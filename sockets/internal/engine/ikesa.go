@@ -117,6 +117,7 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 		k.installOutbound(now, s, o)
 	case *ike.ChildRemoved:
 		k.removeChild(s, o.InSPI, o.Reason)
+		k.revive(o)
 	case *ike.SPIReleased:
 		k.dp.ReleaseSPI(o.SPI)
 	case *ike.ChildFailed:
@@ -218,6 +219,21 @@ func (k *keyer) removeChild(s *ikeSA, inSPI uint32, why ike.Reason) {
 	delete(k.byChild, inSPI)
 	k.dp.Remove(inSPI)
 	k.log.Info("child SA down", "peer", s.name(), "child", c.Name, "in", fmt.Sprintf("%08x", inSPI), "reason", why.String())
+}
+
+// revive makes a child SA again that is gone, if its configuration says so (swanctl.conf's
+// dpd_action and close_action). A trap needs nothing done: the policy is always there.
+func (k *keyer) revive(o *ike.ChildRemoved) {
+	cc := k.confs[o.Name]
+	if o.Action != ike.ActionStart || cc == nil || k.stopping || len(cc.Conn.Remotes) == 0 {
+		return
+	}
+	// Later: the IKE SA may be on its way out as well.
+	k.mail.post(func(now time.Time) {
+		if !k.stopping {
+			k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair})
+		}
+	})
 }
 
 func (k *keyer) childFailed(s *ikeSA, o *ike.ChildFailed) {

@@ -60,7 +60,7 @@ func (k *keyer) wake(now time.Time, m *ike.Machine) {
 func (k *keyer) rekeyChild(now time.Time, s *ikeSA, w *ike.WorkRekey) {
 	r := &ike.RekeyResult{}
 	if cc := k.confs[w.Name]; cc != nil {
-		r.Proposals = cc.ESP
+		r.Proposals, r.Terms = cc.ESP, cc.Terms
 	}
 	r.SPI, r.Err = k.dp.ReserveSPI()
 	if k.stopping && r.Err == nil {
