@@ -119,6 +119,12 @@ type Config struct {
 	// Life bounds established SAs; zero values keep them until they are deleted.
 	Life IKELife
 
+	// Heirs says that who runs the machine carries out Rekeying, Rekeyed and Wake.
+	// Without it a peer that wants to rekey the IKE SA is refused with
+	// NO_ADDITIONAL_SAS (RFC 7296, Section 1.3), and we ask for reauthentication
+	// instead of doing it.
+	Heirs bool
+
 	// HalfOpenLife bounds a responder's life before IKE_AUTH has succeeded. Zero
 	// is DefaultHalfOpenLife, which outlasts our own retransmission schedule.
 	HalfOpenLife time.Duration

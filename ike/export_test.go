@@ -1,5 +1,7 @@
 package ike
 
+import "github.com/btns-go/btns/ike/wire"
+
 // SetMessageIDs moves a machine's counters: of its next request and of the peer's.
 func (m *Machine) SetMessageIDs(send, receive uint32) {
 	if send != 0 {
@@ -49,3 +51,25 @@ const (
 
 // SetFaults switches mistakes on in machines of a Config.
 func SetFaults(c *Config, f Fault) { c.faults = f }
+
+// CellForTest looks a message up in the table. Clear messages have their own tests.
+func CellForTest(s State, role Role, e wire.ExchangeType, isResponse bool) (story string, clear, repeats bool, drop Drop) {
+	d := request
+	if isResponse {
+		d = response
+	}
+	t, drop := cell(s, role, e, d)
+	if t == nil {
+		return "", false, false, drop
+	}
+	return t.story, t.clear, t.do == actRepeat, 0
+}
+
+// IDsForTest returns the message ID of the next request expected, and of our outstanding
+// one with its exchange.
+func (m *Machine) IDsForTest() (next, ours uint32, typ wire.ExchangeType, asked bool) {
+	if m.req == nil {
+		return m.win.next, 0, 0, false
+	}
+	return m.win.next, m.req.id, m.req.typ, true
+}

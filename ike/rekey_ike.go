@@ -48,6 +48,10 @@ func (m *Machine) rekeyIKE(now time.Time) {
 		return
 	}
 	m.soft = time.Time{}
+	if !m.cfg.Heirs {
+		m.rekeyIKEFails(now, errNoHeirs)
+		return
+	}
 	if !m.enqueue(&task{kind: taskRekeyIKE, ike: &ikeTask{}}) {
 		m.soft = now.Add(m.backoff(0))
 	}
@@ -209,6 +213,10 @@ func (m *Machine) ikeRekeyRequested(now time.Time, msg *message) {
 		m.refuseRequest(now, msg.Exchange, bad)
 		return
 	}
+	if !m.cfg.Heirs {
+		refuse(wire.NotifyNoAdditionalSAs, nil, errNoHeirs)
+		return
+	}
 	if m.childBusy() || m.undecided() || m.successor != nil {
 		refuse(wire.NotifyTemporaryFailure, nil, errBusy) // RFC 7296, Section 2.25.1
 		return
@@ -243,6 +251,8 @@ func (m *Machine) ikeRekeyRequested(now time.Time, msg *message) {
 		m.ikeRekeyGrant(now, s, chosen, theirs, ni.Data, r)
 	})
 }
+
+var errNoHeirs = errors.New("ike: rekeying the IKE SA is not enabled")
 
 var errBusy = errors.New("a child SA is being made or deleted, or the IKE SA replaced")
 

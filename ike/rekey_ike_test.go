@@ -277,3 +277,23 @@ func TestDeleteDuringIKERekey(t *testing.T) {
 		}
 	}
 }
+
+// Where nobody can take a new machine over, nobody rekeys: peers are told, and our own
+// limit asks for reauthentication.
+func TestRekeyIKENotEnabled(t *testing.T) {
+	s, a, b := hosts(t, 206)
+	b.Config.Heirs = false
+	b.Config.Life.Rekey = time.Hour
+	e, o := up(t, s, a, b)
+	answers := watch(s, "CREATE_CHILD_SA response")
+	rekeyIKE(s, e)
+	s.Run(time.Second, nil)
+	if len(*answers) != 1 || (*answers)[0] != wire.NotifyNoAdditionalSAs || len(e.Reauth) != 1 || len(b.Ends) != 1 {
+		t.Errorf("%v, %v", *answers, e.Reauth)
+	}
+	s.Run(time.Hour, nil)
+	if len(o.Reauth) != 1 || o.Reauth[0].Err == nil || !o.Up() {
+		t.Errorf("%v", o.Reauth)
+	}
+	clean(t, s)
+}

@@ -87,7 +87,7 @@ func (s *Sim) AddHost(name string, addr string) *Host {
 	h.Transport = true
 	h.Config = ike.Config{Name: name, Proposals: MustIKE("aes256gcm16-prfsha256-x25519"),
 		Local: ike.Local{ID: wire.ID{IType: wire.IDFQDN, Data: []byte(name)}, Method: wire.AuthMethodPSK},
-		Rand:  reader{h.rand}, Counters: &h.Counters, KeyLog: true}
+		Rand:  reader{h.rand}, Counters: &h.Counters, KeyLog: true, Heirs: true}
 	g, err := gate.New(gate.Config{MaxPerAddr: 1000, MaxPerPrefix: 1000, InitRate: 1 << 20}, reader{h.rand}, s.Now)
 	if err != nil {
 		s.fail("%s: %v", name, err)

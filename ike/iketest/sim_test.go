@@ -178,15 +178,15 @@ func TestRandomLife(t *testing.T) {
 	})
 }
 
-// act does one random thing at one end.
+// act does one random thing at one end, or at what has taken over from it.
 func act(s *iketest.Sim, h *iketest.Host, e *iketest.End, r *rand.Rand) {
-	var any uint32
-	for spi := range e.Children {
-		if any == 0 || spi < any { // map order must not decide
-			any = spi
-		}
-	}
-	switch r.IntN(10) {
+	e = e.Last()
+	any := lowest(e)
+	switch r.IntN(13) {
+	case 10, 11:
+		e.Do(func(m *ike.Machine) { m.RekeyChild(s.Now, any) })
+	case 12:
+		e.Do(func(m *ike.Machine) { m.RekeyIKE(s.Now) })
 	case 0, 1, 2, 3:
 		e.CreateChild(h.Request(fmt.Sprintf("child %d", r.IntN(100)), iketest.Pair("10.3.0.0/16", "10.4.0.0/16")))
 	case 4, 5, 6:
