@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 )
 
 // RemoteError is what the running host answered instead of a value.
@@ -21,7 +22,7 @@ func Call(ctx context.Context, path string, r Request, v any) error {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
 			return fmt.Errorf("control: no host answers at %s: is `btns up` running?", path)
 		}
 		return fmt.Errorf("control: %w", err)

@@ -2,7 +2,7 @@
 // running host: one JSON request a line, one JSON answer a line.
 //
 // It knows nothing of hosts: a Server passes requests to the Handler it is given.
-// The socket has mode 0600 and lives in a directory only its owner may enter; on
+// The socket has mode 0600 in a directory that is not open to everybody; on
 // Linux the peer's uid is checked as well, so that a socket handed around by file
 // descriptor or left in a shared directory opens nothing.
 //
@@ -21,13 +21,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 )
 
 const (
 	maxRequest  = 64 << 10         // a request names an operation and a few words
-	maxAnswer   = 64 << 20         // a status of 100,000 SAs
+	maxAnswer   = 256 << 20        // a status of 100,000 SAs, about a KiB each
+	maxPath     = 95               // Unix sockets have room for 104 bytes at the least, and listenPrivate adds some
 	maxClients  = 16               // one operator, a few scrapers
 	idleTimeout = 30 * time.Second // a client that went quiet gives its place back
 )
@@ -62,8 +64,19 @@ type Server struct {
 // until Close. A socket that nobody answers on any more is replaced; a live one
 // is an error, since two hosts must not share a name.
 func Listen(path string, h Handler) (*Server, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("control: %s: a socket's path has at most %d bytes", path, maxPath)
+	}
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("control: %w", err)
+	}
+	// Whoever may replace files there could answer in our place. In a sticky directory,
+	// as /tmp is, they may not.
+	if fi, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("control: %w", err)
+	} else if fi.Mode().Perm()&0o002 != 0 && fi.Mode()&os.ModeSticky == 0 && runtime.GOOS != "windows" {
+		return nil, fmt.Errorf("control: %s is open to everybody for writing", dir)
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()

@@ -100,6 +100,41 @@ func TestNobodyThere(t *testing.T) {
 	}
 }
 
+func TestStaleSocketSaysSo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "stale.sock")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	_ = ln.Close()
+	if err := Call(t.Context(), path, Request{Op: "status"}, nil); err == nil || !strings.Contains(err.Error(), "btns up") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestPlacesForASocket(t *testing.T) {
+	open := filepath.Join(t.TempDir(), "open")
+	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Listen(filepath.Join(open, "s"), nil); err == nil || !strings.Contains(err.Error(), "everybody") {
+		t.Errorf("a directory open to everybody: %v", err)
+	}
+	if err := os.Chmod(open, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Listen(filepath.Join(open, "s"), nil)
+	if err != nil {
+		t.Errorf("a sticky one: %v", err)
+	} else {
+		_ = s.Close()
+	}
+	if _, err := Listen(filepath.Join(open, strings.Repeat("x", 100)), nil); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a path that is too long: %v", err)
+	}
+}
+
 // CVE-2018-5388: a local control socket that did not check lengths.
 func TestCVE_2018_5388_RequestLengthIsCapped(t *testing.T) {
 	path := listen(t, func(context.Context, Request) (any, error) { return nil, errors.New("reached") })
