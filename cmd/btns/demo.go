@@ -25,6 +25,10 @@ import (
 // file. What passes beyond it is searched, but not kept.
 const demoLimit = 512 << 20
 
+// maxMegabytes is what a slow machine transfers within the demo's five minutes, and what
+// the sizes in it can count on 32 bits.
+const maxMegabytes = 1024
+
 // demoOptions are the flags of `btns demo`.
 type demoOptions struct {
 	megabytes int
@@ -53,6 +57,9 @@ func demoCmd() *cobra.Command {
 
 // demo runs the whole story; each line it prints was seen to be so.
 func demo(ctx context.Context, out, logs io.Writer, o demoOptions) error {
+	if o.megabytes < 1 || o.megabytes > maxMegabytes {
+		return fmt.Errorf("demo: --megabytes %d is not between 1 and %d", o.megabytes, maxMegabytes)
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	say := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }

@@ -114,10 +114,8 @@ func (f *forwarder) tcp(l net.Listener, wg *sync.WaitGroup) {
 				return
 			}
 			f.log.Warn("accept", "listen", f.Listen, "error", err)
-			select {
-			case <-f.ctx.Done():
+			if !f.pause(100 * time.Millisecond) {
 				return
-			case <-time.After(100 * time.Millisecond):
 			}
 			continue
 		}
@@ -135,6 +133,16 @@ func (f *forwarder) tcp(l net.Listener, wg *sync.WaitGroup) {
 	}
 }
 
+// pause waits; false: the forward is closed.
+func (f *forwarder) pause(d time.Duration) bool {
+	select {
+	case <-f.ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
 // splice joins an accepted connection to its destination until both directions ended.
 func (f *forwarder) splice(a net.Conn) {
 	defer a.Close()
@@ -147,10 +155,22 @@ func (f *forwarder) splice(a net.Conn) {
 	defer b.Close()
 	stop := context.AfterFunc(f.ctx, func() { _, _ = a.Close(), b.Close() })
 	defer stop()
+	keepAlive(a)
+	keepAlive(b)
 	var wg sync.WaitGroup
 	wg.Go(func() { pipe(a, b) })
 	pipe(b, a)
 	wg.Wait()
+}
+
+// keepAlive lets a connection end whose other end is gone without a word: nobody else
+// would give its slot back.
+func keepAlive(c net.Conn) {
+	if k, ok := c.(interface {
+		SetKeepAliveConfig(net.KeepAliveConfig) error
+	}); ok {
+		_ = k.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true})
+	}
 }
 
 // pipe copies from one connection to another and passes on the end, or the failure.
@@ -188,7 +208,11 @@ func (f *forwarder) udp(in packetConn, wg *sync.WaitGroup) {
 			if f.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 				return
 			}
-			continue // an ICMP error of an earlier answer
+			// An ICMP error of an earlier answer; what stays wrong must not keep a core busy.
+			if !f.pause(time.Millisecond) {
+				return
+			}
+			continue
 		}
 		mu.Lock()
 		out := flows[from]

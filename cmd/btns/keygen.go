@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,10 @@ func keygenCmd() *cobra.Command {
 			}
 			spki := auth.SPKI(key.Public())
 			file := args[0]
+			if _, err := os.Lstat(file + ".pub"); err == nil {
+				// Before the private half is written, which would be left without it.
+				return exists(file+".pub", fs.ErrExist)
+			}
 			if err := auth.SavePrivateKey(file, key); err != nil {
 				return exists(file, err)
 			}

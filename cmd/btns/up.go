@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -98,7 +97,7 @@ func (h *host) run(ctx context.Context) (err error) {
 		for _, c := range closers {
 			_ = c.Close()
 		}
-		if cerr := st.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) {
+		if cerr := st.Close(); cerr != nil && err == nil {
 			h.log.Warn("stopping", "error", cerr)
 		}
 		wg.Wait()
@@ -136,9 +135,13 @@ func (h *host) run(ctx context.Context) (err error) {
 	}
 	h.log.Info("up", "listen", st.LocalAddr().String(), "addresses", fmt.Sprint(st.Addrs()),
 		"key", sockets.Fingerprint(st.PublicKey()), "control", path)
-	<-ctx.Done()
-	h.log.Info("stopping")
-	return nil
+	select {
+	case <-ctx.Done():
+		h.log.Info("stopping")
+		return nil
+	case <-st.Done():
+		return st.Close()
+	}
 }
 
 // defaultControl is the one host's socket in the runtime directory.

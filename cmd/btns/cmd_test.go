@@ -1,0 +1,336 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/btns-go/btns/sockets"
+	"github.com/btns-go/btns/sockets/config"
+)
+
+// TestMain is the demo's two hosts too, which the demo starts from its own binary.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "demo-host" {
+		main()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func TestDemo(t *testing.T) {
+	pcap := filepath.Join(t.TempDir(), "demo.pcapng")
+	out, err := command(t.Context(), "demo", "--megabytes", "2", "--pcap", pcap)
+	if err != nil || !strings.HasSuffix(out, "Everything held.\n") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if fi, err := os.Stat(pcap); err != nil || fi.Size() < 2<<20 {
+		t.Errorf("recording: %v, %v", fi, err)
+	}
+}
+
+// command runs the command in this process.
+func command(ctx context.Context, args ...string) (string, error) {
+	var out bytes.Buffer
+	cmd := root()
+	cmd.SetArgs(args)
+	cmd.SetOut(&out)
+	cmd.SetErr(io.Discard)
+	err := cmd.ExecuteContext(ctx)
+	return out.String(), err
+}
+
+// Every mistake is one sentence that names what is wrong.
+func TestMistakes(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	busy, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	busyTCP, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busyTCP.Close()
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"command", []string{"nosuch"}, "nosuch"},
+		{"flag", []string{"demo", "--nope"}, "--nope"},
+		{"no file named", []string{"up"}, "config"},
+		{"no such file", []string{"up", "-c", filepath.Join(dir, "none.yaml")}, "none.yaml"},
+		{"no such key", []string{"up", "-c", file("key.yaml", "key: nokey")}, "key.yaml:1:6: key: auth: key file"},
+		{"unknown word", []string{"check", "-c", file("word.yaml", "conections: {}")}, "did you mean connections?"},
+		{"port in use", []string{"up", "-c", file("port.yaml", fmt.Sprintf("listen: %q", busy.LocalAddr()))}, "in use"},
+		{"forward's port in use", []string{"up", "-c", file("fwd.yaml", fmt.Sprintf("listen: \"127.0.0.1:0\"\nforwards: [{listen: %q, to: \"10.0.0.1:1\"}]", busyTCP.Addr()))}, "in use"},
+		{"unknown host", []string{"up", "-c", file("host.yaml", "listen: \"no host:4500\"")}, "unknown host"},
+		{"nothing to transfer", []string{"demo", "--megabytes", "0"}, "between 1 and"},
+		{"too much to transfer", []string{"demo", "--megabytes", "99999999999"}, "between 1 and"},
+		{"nobody there", []string{"status", "--control", filepath.Join(dir, "none")}, "btns up"},
+		{"no control socket", []string{"up", "-c", file("ctl.yaml", "listen: \"127.0.0.1:0\""), "--control", file("file", "")}, "is no socket"},
+		{"suite", []string{"bench", "esp", "--suite", "rot13"}, "rot13"},
+		{"key kind", []string{"keygen", "--type", "dsa", filepath.Join(dir, "k")}, "dsa"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			out, err := command(ctx, tt.args...)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want one line with %q", err, tt.want)
+			}
+			if out != "" {
+				t.Errorf("it did something first: %q", out)
+			}
+		})
+	}
+}
+
+func TestKeygenLeavesNoHalfKey(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "k")
+	if out, err := command(t.Context(), "keygen", key); err != nil || !strings.Contains(out, "fd62:746e:73") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if _, err := command(t.Context(), "keygen", key); err == nil || !strings.Contains(err.Error(), "never overwritten") {
+		t.Errorf("twice: %v", err)
+	}
+	if err := os.Remove(key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := command(t.Context(), "keygen", key); err == nil {
+		t.Error("overwrote the public half")
+	}
+	if _, err := os.Stat(key); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a private key without its public half is left: %v", err)
+	}
+}
+
+// TestUp runs a host until it is told to stop, and asks it what it does.
+func TestUp(t *testing.T) {
+	dir := t.TempDir()
+	file, ctl, keys := filepath.Join(dir, "up.yaml"), filepath.Join(dir, "ctl"), filepath.Join(dir, "keys")
+	if err := os.WriteFile(file, []byte("listen: \"127.0.0.1:0\"\nconnections: {anybody: {}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { _, err := command(ctx, "up", "-c", file, "--control", ctl, "--keylog", keys); done <- err }()
+	var out string
+	eventually(t, "the host answers", func() (ok bool) {
+		o, err := command(t.Context(), "status", "--control", ctl)
+		out = o
+		return err == nil
+	})
+	if !strings.Contains(out, "IKE SAs: 0 authenticated") {
+		t.Errorf("status: %s", out)
+	}
+	if out, err := command(t.Context(), "status", "--json", "--control", ctl); err != nil || !strings.Contains(out, `"ike_sas":[]`) {
+		t.Errorf("%v: %s", err, out)
+	}
+	if fi, err := os.Stat(keys); err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("key log: %v, %v", fi, err)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(ctl); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the control socket is left: %v", err)
+	}
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// tunnel is two hosts and what stops their forwards.
+func tunnel(t *testing.T) (a, b *sockets.Stack, start func(config.Forward, ends) (addr string)) {
+	t.Helper()
+	b, err := sockets.New(sockets.Config{Listen: []string{"127.0.0.1:0"}, Connections: []sockets.Connection{{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err = sockets.New(sockets.Config{Listen: []string{"127.0.0.1:0"}, Connections: []sockets.Connection{{RemoteAddrs: []string{b.LocalAddr().String()}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	var closers []io.Closer
+	t.Cleanup(func() {
+		for _, c := range closers {
+			_ = c.Close()
+		}
+		_, _ = a.Close(), b.Close()
+		wg.Wait()
+	})
+	return a, b, func(f config.Forward, e ends) string {
+		c, err := forward(f, e, slog.New(slog.DiscardHandler), &wg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		closers = append(closers, c)
+		switch l := c.(*forwarder).listener.(type) {
+		case net.Listener:
+			return l.Addr().String()
+		case packetConn:
+			return l.LocalAddr().String()
+		}
+		return ""
+	}
+}
+
+func inner(st *sockets.Stack, port string) string {
+	return net.JoinHostPort(st.Addrs()[0].String(), port)
+}
+
+// A local client reaches a local service of the other side, through both forwards.
+func TestForwardTCP(t *testing.T) {
+	a, b, start := tunnel(t)
+	service, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close()
+	go func() {
+		for {
+			c, err := service.Accept()
+			if err != nil {
+				return
+			}
+			b, _ := io.ReadAll(c) // until the client has said everything
+			_, _ = c.Write(bytes.ToUpper(b))
+			_ = c.Close()
+		}
+	}()
+	start(config.Forward{Network: "tcp", Listen: ":80", To: service.Addr().String()}, inward(b))
+	at := start(config.Forward{Network: "tcp", Listen: "127.0.0.1:0", To: inner(b, "80")}, outward(a))
+	c, err := net.Dial("tcp4", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	data := bytes.Repeat([]byte("half-close passes through "), 40_000)
+	go func() { _, _ = c.Write(data); _ = c.(*net.TCPConn).CloseWrite() }()
+	if got, err := io.ReadAll(c); err != nil || !bytes.Equal(got, bytes.ToUpper(data)) {
+		t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
+	}
+	// Where nobody listens the client is reset, not kept waiting.
+	nowhere := start(config.Forward{Network: "tcp", Listen: "127.0.0.1:0", To: inner(b, "81")}, outward(a))
+	c, err = net.Dial("tcp4", nowhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	var ne net.Error
+	if _, err := c.Read(make([]byte, 1)); err == nil || errors.As(err, &ne) && ne.Timeout() {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestForwardUDP(t *testing.T) {
+	a, b, start := tunnel(t)
+	service, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close()
+	go func() {
+		buf := make([]byte, maxDatagram)
+		for {
+			n, from, err := service.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			_, _ = service.WriteToUDPAddrPort(bytes.ToUpper(buf[:n]), from)
+		}
+	}()
+	start(config.Forward{Network: "udp", Listen: ":53", To: service.LocalAddr().String()}, inward(b))
+	at := start(config.Forward{Network: "udp", Listen: "127.0.0.1:0", To: inner(b, "53")}, outward(a))
+	for i := range 3 {
+		c, err := net.Dial("udp4", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		for _, size := range []int{1, 1400, 20_000} {
+			data := bytes.Repeat([]byte{byte('a' + i)}, size)
+			buf := make([]byte, maxDatagram)
+			if _, err := c.Write(data); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := c.Read(buf); err != nil || !bytes.Equal(buf[:n], bytes.ToUpper(data)) {
+				t.Fatalf("%d bytes: read %d, %v", size, n, err)
+			}
+		}
+	}
+}
+
+// failing is a socket that fails each time, as one whose interface is gone.
+type failing struct {
+	packetConn
+	reads atomic.Int64
+	once  sync.Once
+	done  chan struct{}
+}
+
+func (f *failing) ReadFromUDPAddrPort([]byte) (int, netip.AddrPort, error) {
+	f.reads.Add(1)
+	select {
+	case <-f.done:
+		return 0, netip.AddrPort{}, net.ErrClosed
+	default:
+		return 0, netip.AddrPort{}, errors.New("network is down")
+	}
+}
+
+func (f *failing) Close() error { f.once.Do(func() { close(f.done) }); return nil }
+
+func TestForwardThatFailsIsIdle(t *testing.T) {
+	in := &failing{done: make(chan struct{})}
+	var wg sync.WaitGroup
+	c, err := forward(config.Forward{Network: "udp"}, ends{listenPacket: func(string, string) (packetConn, error) { return in, nil }},
+		slog.New(slog.DiscardHandler), &wg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(50 * time.Millisecond)
+	if n := in.reads.Load(); n > 200 {
+		t.Errorf("%d reads in 50 ms", n)
+	}
+	_ = c.Close()
+	wg.Wait()
+}
