@@ -175,3 +175,51 @@ func TestADV_F11_RightLoser(t *testing.T) {
 		}
 	}
 }
+
+// Our end, or its peer, goes away while two new IKE SAs stand and it is not decided
+// which is the one: nothing is left at either end.
+func TestEndsWhileUndecided(t *testing.T) {
+	undecided := 0
+	for _, how := range []string{"delete", "dead", "replaced"} {
+		for seed := range uint64(8) {
+			for ms := 10; ms < 200; ms += 15 {
+				s, a, b := hosts(t, 900+seed)
+				a.Config.Log, b.Config.Log = nil, nil
+				a.Config.DPDDelay, b.Config.DPDDelay = time.Minute, time.Minute
+				e, o := up(t, s, a, b)
+				s.Faults.Work = 20 * time.Millisecond
+				s.Tap = func(d iketest.Datagram) []iketest.Datagram {
+					if d.From.Addr() == b.Addr.Addr() && !isRequest(d) && s.Elapsed() < 2*time.Second {
+						return nil // no answer for our end: it can't decide
+					}
+					return []iketest.Datagram{d}
+				}
+				rekeyIKE(s, e)
+				rekeyIKE(s, o)
+				s.After(time.Duration(ms)*time.Millisecond, func() {
+					if len(a.Ends) > len(a.Established()) && e.Up() {
+						undecided++
+					}
+					switch how {
+					case "delete":
+						e.Last().Do(func(m *ike.Machine) { m.Delete(s.Now) })
+					case "replaced":
+						e.Last().Do(func(m *ike.Machine) { m.Replaced(s.Now) })
+					case "dead":
+						s.Faults.Loss = 1
+						s.After(20*time.Minute, func() { s.Faults.Loss = 0 })
+					}
+				})
+				s.Run(21*time.Minute, nil)
+				s.Settle(20 * time.Minute)
+				if len(s.Errors) > 0 || len(a.Established())+len(b.Established()) != 0 {
+					t.Fatalf("%s, seed %d, after %d ms: %v\n%s", how, seed, ms, s.Errors, s.Summary())
+				}
+			}
+		}
+	}
+	if undecided == 0 {
+		t.Error("never undecided")
+	}
+	t.Logf("%d undecided", undecided)
+}

@@ -176,7 +176,7 @@ type ESPKeys struct {
 
 // Failed says that the IKE SA is no more, and why: *NotifyError, *TimeoutError,
 // *MismatchError or another error. All child SAs are removed before it, all
-// reserved SPIs released but those of a WorkDecide not yet answered. Closed
+// reserved SPIs released but those of a WorkDecide or WorkRekey not yet answered. Closed
 // follows, at once or when the peer has been told.
 type Failed struct{ Err error }
 

@@ -200,8 +200,8 @@ func (m *Machine) Replaced(now time.Time) {
 		return
 	}
 	m.teardown(ErrClosed, ReasonReplaced)
-	m.finish(now, ReasonReplaced)
 	m.abandon(now, false)
+	m.finish(now, ReasonReplaced)
 }
 
 // abort fails the SA and tells the peer, by a notify if it is not zero, else by a

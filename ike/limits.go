@@ -64,6 +64,7 @@ const (
 	retryFirst  = 4 * time.Second
 	retryMost   = 60 * time.Second
 	refusedMost = 4 * time.Minute
+	refusedGap  = 2 * retryMost // what is further apart has nothing to do with each other
 
 	// replacedLife is how long a rekeyed IKE SA waits for the peer's Delete: longer than
 	// the peer can go on sending it.

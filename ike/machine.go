@@ -60,12 +60,13 @@ type Machine struct {
 	heard time.Time // when the peer last proved to be alive
 	life  time.Time // end of half-open or lingering life
 
-	soft, hard time.Time // of the IKE SA; zero: never
-	authSoft   time.Time // when to authenticate anew
-	authUntil  time.Time // when the authentication ends
-	refused    time.Time // since when every CREATE_CHILD_SA gets TEMPORARY_FAILURE
-	reauthed   bool      // Reauthenticate has been asked for
-	tries      uint8     // answers of TEMPORARY_FAILURE to rekeying this SA
+	soft, hard  time.Time // of the IKE SA; zero: never
+	authSoft    time.Time // when to authenticate anew
+	authUntil   time.Time // when the authentication ends
+	refused     time.Time // since when every CREATE_CHILD_SA gets TEMPORARY_FAILURE
+	refusedLast time.Time // the last of them
+	reauthed    bool      // Reauthenticate has been asked for
+	tries       uint8     // answers of TEMPORARY_FAILURE to rekeying this SA
 
 	// Rekeying of the IKE SA by both ends at once; see collision.go.
 	successor *Machine // made by the peer's exchange, while ours is under way
@@ -315,8 +316,8 @@ func (m *Machine) fail(now time.Time, err error) {
 	m.teardown(err, ReasonFailed)
 	m.emit(&Failed{Err: err})
 	m.debug("IKE SA failed", "error", err)
-	m.finish(now, ReasonFailed)
 	m.abandon(now, false)
+	m.finish(now, ReasonFailed)
 }
 
 // teardown removes every child SA and ends every command and reserved SPI.

@@ -192,9 +192,10 @@ func (m *Machine) backoff(n uint8) time.Duration {
 // and after minutes of nothing else the SA is given up, for the ends do not agree on
 // what there is. It reports whether the SA still stands.
 func (m *Machine) temporary(now time.Time, msg *message) bool {
-	if m.refused.IsZero() {
+	if m.refused.IsZero() || now.Sub(m.refusedLast) > refusedGap {
 		m.refused = now
 	}
+	m.refusedLast = now
 	if now.Sub(m.refused) < refusedMost {
 		return true
 	}

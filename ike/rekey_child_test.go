@@ -375,3 +375,26 @@ func TestADV_E4_RekeyNarrower(t *testing.T) {
 		}
 	}
 }
+
+// TEMPORARY_FAILURE now and then is no reason to give up.
+func TestTemporaryFailureNowAndThen(t *testing.T) {
+	s, a, b := hosts(t, 110)
+	e, _ := up(t, s, a, b)
+	for range 5 {
+		b.Refuse = wire.NotifyTemporaryFailure
+		rekeyChild(s, e, first(e))
+		s.Run(10*time.Millisecond, nil)
+		e.Do(func(m *ike.Machine) { m.DeleteChild(s.Now, first(e)) })
+		s.Run(time.Second, nil)
+		b.Refuse = 0
+		e.CreateChild(a.Request("net", iketest.DefaultPair()))
+		s.Run(time.Hour, nil)
+	}
+	b.Refuse = wire.NotifyTemporaryFailure
+	e.CreateChild(a.Request("x", iketest.Pair("10.3.0.0/16", "10.4.0.0/16")))
+	s.Run(time.Minute, nil)
+	if !e.Up() {
+		t.Errorf("%v", e.Failed)
+	}
+	clean(t, s)
+}

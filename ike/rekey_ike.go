@@ -49,7 +49,7 @@ func (m *Machine) rekeyIKE(now time.Time) {
 	}
 	m.soft = time.Time{}
 	if !m.cfg.Heirs {
-		m.rekeyIKEFails(now, errNoHeirs)
+		m.rekeyIKEFails(errNoHeirs)
 		return
 	}
 	if !m.enqueue(&task{kind: taskRekeyIKE, ike: &ikeTask{}}) {
@@ -93,7 +93,7 @@ func (m *Machine) startRekeyIKE(now time.Time, t *task) {
 		}
 		m.prep = nil
 		if r.Err != nil || r.Key == nil {
-			m.rekeyIKEFails(now, fmt.Errorf("ike: %s: key for %s: %w", m.peerName(), wire.GroupName(x.group), orMissing(r.Err)))
+			m.rekeyIKEFails(fmt.Errorf("ike: %s: key for %s: %w", m.peerName(), wire.GroupName(x.group), orMissing(r.Err)))
 			return
 		}
 		var err error
@@ -102,7 +102,7 @@ func (m *Machine) startRekeyIKE(now time.Time, t *task) {
 			x.spi, err = m.randomSPI()
 		}
 		if err != nil {
-			m.rekeyIKEFails(now, err)
+			m.rekeyIKEFails(err)
 			return
 		}
 		m.send(now, wire.ExchangeCreateChildSA, t, &wire.SA{Proposals: m.rekeyProposals(x)},
@@ -112,7 +112,7 @@ func (m *Machine) startRekeyIKE(now time.Time, t *task) {
 
 // rekeyIKEFails is a rekeying that came to nothing: another attempt before the hard
 // limit if there is one, and the engine may authenticate anew.
-func (m *Machine) rekeyIKEFails(now time.Time, err error) {
+func (m *Machine) rekeyIKEFails(err error) {
 	if m.state != StateEstablished {
 		return
 	}
@@ -389,7 +389,7 @@ func (m *Machine) ikeRekeyRefused(now time.Time, msg *message, t *task, n *wire.
 	case n.NType == wire.NotifyInvalidSyntax:
 		m.fail(now, m.refusal(n.NType, msg.Exchange, true, "", errors.New("it calls our request malformed")))
 	default:
-		m.rekeyIKEFails(now, m.refusal(n.NType, msg.Exchange, true, "", nil))
+		m.rekeyIKEFails(m.refusal(n.NType, msg.Exchange, true, "", nil))
 	}
 }
 

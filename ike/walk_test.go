@@ -46,6 +46,8 @@ func reach(t testing.TB, want ike.State, role ike.Role) (s *iketest.Sim, e *iket
 			if first.M.State() == ike.StateLinger {
 				s.Run(time.Minute, nil)
 			}
+		case ike.StateEstablished, ike.StateIdle, ike.StateInitKey, ike.StateInitSent, ike.StateInitDone, ike.StateAuthSent,
+			ike.StateAuthCheck, ike.StateInitBusy, ike.StateHalfOpen, ike.StateAuthBusy:
 		}
 	}
 	if !s.Run(5*time.Second, find) {

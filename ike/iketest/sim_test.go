@@ -122,7 +122,7 @@ func TestHandshakesUnderLoss(t *testing.T) {
 		loss     float64
 		n, nfull int
 		want     float64
-	}{{0.1, 400, 10000, 1}, {0.3, 400, 10000, 0.99}, {0.5, 100, 10000, 0.9}} {
+	}{{0.1, 400, 10000, 1}, {0.3, 400, 10000, 0.999}, {0.5, 100, 10000, 0.95}} {
 		t.Run(fmt.Sprintf("%.0f%%", tt.loss*100), func(t *testing.T) {
 			done, all := 0, 0
 			seeds(t, tt.n, tt.nfull, func(t *testing.T, seed uint64) error {
@@ -142,7 +142,7 @@ func TestHandshakesUnderLoss(t *testing.T) {
 				s.Settle(12 * time.Minute)
 				return broken(s)
 			})
-			if got := float64(done) / float64(all); got < tt.want && all > 50 {
+			if got := float64(done) / float64(all); got < tt.want-0.03 || *full && got < tt.want {
 				t.Errorf("%d of %d handshakes", done, all)
 			}
 			t.Logf("%d of %d handshakes at %.0f %% loss each way", done, all, tt.loss*100)
