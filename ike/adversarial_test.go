@@ -290,7 +290,7 @@ func TestAuthenticButMalformed(t *testing.T) {
 		{"ADV-D25 critical in a response", "IKE_AUTH response", add(&wire.Unknown{PType: 77, Critical: true}), outcome{}},
 		{"unknown in IKE_AUTH", "IKE_AUTH request", add(&wire.Unknown{PType: 77}), outcome{lives: true}},
 		{"KE in IKE_AUTH", "IKE_AUTH request", add(&wire.KE{Group: 31, Data: make([]byte, 32)}), outcome{lives: true}},
-		{"ADV-D20 EAP", "IKE_AUTH request", func(o *iketest.Opened) {
+		{"ADV-D20 EAP (CVE-2021-45079, CVE-2026-77206)", "IKE_AUTH request", func(o *iketest.Opened) {
 			o.Drop(wire.PayloadAuth)
 			o.Payloads = append(o.Payloads, &wire.Unknown{PType: wire.PayloadEAP, Data: []byte{3, 1, 0, 4}})
 		}, outcome{answer: wire.NotifyAuthenticationFailed}},

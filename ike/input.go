@@ -282,11 +282,18 @@ func (m *Machine) moved(path Path) {
 		// The wire picked our address; now we know which.
 		m.path.Local = path.Local
 	}
-	if m.state != StateEstablished || !m.has(flagRemoteNAT) || m.has(flagLocalNAT) || path == m.path {
+	if !m.has(flagRemoteNAT) || m.has(flagLocalNAT) || path == m.path {
 		return
 	}
-	m.path = path
-	m.emit(&PathChanged{Path: path})
+	switch m.state {
+	case StateEstablished:
+		m.path = path
+		m.emit(&PathChanged{Path: path})
+	case StateDeleting, StateReplaced:
+		m.path = path // for what is still to be sent
+	case StateClosed, StateIdle, StateInitKey, StateInitSent, StateInitDone, StateAuthSent, StateAuthCheck,
+		StateInitBusy, StateHalfOpen, StateAuthBusy, StateLinger:
+	}
 }
 
 // errorNotify returns the first error notify.

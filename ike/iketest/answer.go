@@ -22,8 +22,7 @@ func (e *End) work(w ike.Work) {
 		return
 	}
 	s.After(time.Duration(s.rand.Int64N(int64(s.Faults.Work))), func() {
-		r := e.answer(w)
-		e.input(func() { complete(r) })
+		e.input(func() { complete(e.answer(w)) })
 	})
 }
 

@@ -62,6 +62,9 @@ func (e *End) CreateChild(req *ike.ChildRequest) {
 
 // input gives the machine something and carries out what comes.
 func (e *End) input(f func()) {
+	if e.Host.end(e.M) != e {
+		return // crashed since
+	}
 	f()
 	for {
 		o, ok := e.M.Next()

@@ -61,8 +61,9 @@ type Host struct {
 	// Counters of all machines.
 	Counters ike.Counters
 
-	rand *rand.Rand
-	ref  uint64
+	rand    *rand.Rand
+	ref     uint64
+	mapping uint16
 }
 
 // SPIState is what became of a reserved SPI.
@@ -170,7 +171,20 @@ func (h *Host) outsidePort(p uint16) uint16 {
 	if h.KeepPorts {
 		return p
 	}
-	return p ^ 0x4000
+	return p ^ 0x4000 ^ h.mapping
+}
+
+// Rebind makes the NAT in front of the host forget: from now on it shows other ports.
+func (h *Host) Rebind() { h.mapping = uint16(h.rand.Uint32()) & 0x3f00 }
+
+// Crash makes the host forget everything it knew, without a word, and start again.
+func (h *Host) Crash() {
+	h.Ends, h.SPIs = nil, map[uint32]SPIState{}
+	g, err := gate.New(gate.Config{MaxPerAddr: 1000, MaxPerPrefix: 1000, InitRate: 1 << 20}, reader{h.rand}, h.Sim.Now)
+	if err != nil {
+		h.Sim.fail("%s: %v", h.Name, err)
+	}
+	h.Gate = g
 }
 
 // receives reports whether the datagram is for the host, and along which path it sees it.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -402,4 +403,83 @@ func trace(t *testing.T, s *iketest.Sim) {
 		}
 		t.Log(line)
 	}
+}
+
+// A host restarts without a word, at any moment of rekeying: the other end finds out by
+// its liveness check, nothing is left, and a new SA works.
+func TestCrashAndRestart(t *testing.T) {
+	seeds(t, 300, 20000, func(t *testing.T, seed uint64) error {
+		s, a, b := pair(seed, nil)
+		r := rand.New(rand.NewPCG(seed, 5))
+		a.Connect(b, nil)
+		s.Faults = faults(0.2 * r.Float64())
+		for range 3 {
+			s.Run(time.Duration(r.IntN(2000))*time.Millisecond, nil)
+			for _, h := range []*iketest.Host{a, b} {
+				if es := h.Established(); len(es) > 0 {
+					act(s, h, es[0], r)
+				}
+			}
+		}
+		s.Run(time.Duration(r.IntN(200))*time.Millisecond, nil)
+		crashed, other := a, b
+		if r.IntN(2) == 0 {
+			crashed, other = b, a
+		}
+		crashed.Crash()
+		s.Settle(20 * time.Minute)
+		if err := broken(s); err != nil {
+			return err
+		}
+		if n := len(other.Established()); n != len(crashed.Established()) { // one that began before may end after
+			return fmt.Errorf("seed %d: %d SAs with a peer that knows nothing\n%s", seed, n, s.Summary())
+		}
+		e := crashed.Connect(other, nil)
+		s.Settle(2 * time.Minute)
+		if !e.Up() {
+			return fmt.Errorf("seed %d: no new SA\n%s", seed, s.Summary())
+		}
+		return broken(s)
+	})
+}
+
+// A NAT in front of one end forgets its mapping again and again while both ends rekey:
+// the other end follows, and one SA stands in the end.
+func TestRebinding(t *testing.T) {
+	seeds(t, 300, 20000, func(t *testing.T, seed uint64) error {
+		s, a, b := pair(seed, nil)
+		r := rand.New(rand.NewPCG(seed, 6))
+		a.Outside, a.Addr = netip.MustParseAddr("198.51.100.1"), netip.MustParseAddrPort("10.0.0.1:500")
+		a.Config.DPDDelay = 5 * time.Second // also keeps the mapping
+		e := a.Connect(b, nil)
+		if !s.Run(time.Minute, func() bool { return e.Up() && e.Peer() != nil && e.Peer().Up() }) {
+			return nil // its suites may not match
+		}
+		s.Faults = faults(0.1 * r.Float64())
+		s.Faults.Corrupt = 0
+		for range 6 {
+			s.Run(time.Duration(r.IntN(8000))*time.Millisecond, nil)
+			a.Rebind()
+			for _, h := range []*iketest.Host{a, b} {
+				es := h.Established()
+				if len(es) != 1 {
+					continue
+				}
+				any := lowest(es[0])
+				if r.IntN(2) == 0 {
+					es[0].Do(func(m *ike.Machine) { m.RekeyIKE(s.Now) })
+				} else {
+					es[0].Do(func(m *ike.Machine) { m.RekeyChild(s.Now, any) })
+				}
+			}
+		}
+		s.Settle(15 * time.Minute)
+		if err := broken(s); err != nil {
+			return err
+		}
+		if n := len(a.Established()); n != 1 || len(a.Established()[0].Children) != 1 {
+			return fmt.Errorf("seed %d: %d SAs\n%s", seed, n, s.Summary())
+		}
+		return nil
+	})
 }
