@@ -30,9 +30,7 @@ func (st *Stack) resolve(ctx context.Context, host string) ([]netip.Addr, error)
 		}
 		return unmapped(addrs), nil
 	case len(st.cfg.DNS) > 0:
-		r := net.Resolver{PreferGo: true, Dial: st.dialDNS}
-		addrs, err := r.LookupNetIP(ctx, "ip", host)
-		return unmapped(addrs), err
+		return st.lookup(ctx, host)
 	}
 	return nil, &net.DNSError{Err: "no such host: it is not in hosts, and there is no resolver and no DNS server inside the tunnels",
 		Name: host, IsNotFound: true}
@@ -45,19 +43,6 @@ func unmapped(addrs []netip.Addr) []netip.Addr {
 		out[i] = a.Unmap()
 	}
 	return out
-}
-
-// dialDNS reaches a name server through the tunnels, whatever server the system named.
-func (st *Stack) dialDNS(ctx context.Context, network, _ string) (net.Conn, error) {
-	var errs []error
-	for _, s := range st.cfg.DNS {
-		c, err := st.DialContext(ctx, network, s.String())
-		if err == nil {
-			return c, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
 }
 
 // port reads the port of an address: a number, or a service name.
