@@ -31,7 +31,7 @@ func (r *rig) opened(t *testing.T, p *netstack.Packet, mode esp.Mode, mtu int) (
 	if !ok {
 		t.Fatal("no cutter")
 	}
-	d := r.path.emit(&outboundSA{sa: out, mode: mode}, &cut, &pathState{limit4: mtu, limit6: mtu})
+	d := r.path.emit(&outboundSA{child: &Child{}, sa: out, mode: mode}, &cut, &pathState{limit4: mtu, limit6: mtu})
 	if d != DropUnset {
 		t.Fatalf("emit: %v", d)
 	}
@@ -154,7 +154,7 @@ func TestTooBigForTransport(t *testing.T) {
 	cut, _ := newCutter(p)
 	o := *c.out.Load()
 	_ = o.spi
-	ob := &outboundSA{sa: o.sa, mode: esp.ModeTransport}
+	ob := &outboundSA{child: &Child{}, sa: o.sa, mode: esp.ModeTransport}
 	if d := r.path.emit(ob, &cut, &pathState{limit4: 1400}); d != DropTooBig {
 		t.Errorf("%v", d)
 	}

@@ -156,8 +156,9 @@ func (p *Path) route(o *outgoing) (kept bool) {
 		return false
 	}
 	if o.tag == nil {
-		p.count.dropIf(p.routeUnowned(o))
-		return false
+		d, kept := p.routeUnowned(o)
+		p.count.dropIf(d)
+		return kept
 	}
 	switch v := o.tag.V.(type) {
 	case *Socket:
@@ -278,14 +279,7 @@ func (p *Path) routeLike(o *outgoing, v *Child) (d Drop, kept bool) {
 		}
 		c := p.choose(o.flow, dec, e, &dem)
 		if c == nil && p.arriving(o.flow, dec.policy, &dem) {
-			// The answer to a packet that came before we may send under its SA.
-			key := acquireKey{policy: dec.policy.Name, peer: peerKey{peer: dec.policy.Peer, dst: o.flow.Dst()}}
-			pkt, held := p.keep(p.now(), o, key)
-			if !held {
-				return DropPending, false
-			}
-			p.missed(o, pkt, e)
-			return DropUnset, true
+			return p.keepAnswer(o, dec.policy.Name, e)
 		}
 		if c == nil {
 			p.refuse(o, ErrNoChild)
@@ -298,42 +292,57 @@ func (p *Path) routeLike(o *outgoing, v *Child) (d Drop, kept bool) {
 	return DropRemoved, false
 }
 
+// keepAnswer holds the answer to a packet that came before we may send under its SA: it asks for nothing, and goes when the
+// SA's other half is there. e is an epoch in which it was not.
+func (p *Path) keepAnswer(o *outgoing, policy string, e uint64) (d Drop, kept bool) {
+	pkt, held := p.keep(p.now(), o, acquireKey{policy: policy, peer: peerKey{dst: o.flow.Dst()}})
+	if !held {
+		return DropPending, false
+	}
+	p.missed(o, pkt, e)
+	return DropUnset, true
+}
+
 // routeUnowned is route for a packet that no socket sent. It goes under the flow's latch if there is one, else under the SA
 // of the packet that provoked it, or not at all.
-func (p *Path) routeUnowned(o *outgoing) Drop {
+func (p *Path) routeUnowned(o *outgoing) (d Drop, kept bool) {
 	prov := o.pkt.Provoker()
 	if l := p.cfg.Latches.Find(o.flow); l != nil {
 		dem := demand{l: l}
 		if l.State() != latch.StateEstablished {
-			return DropBroken
+			return DropBroken, false
 		}
 		dec, e := p.decide(o.flow)
 		if c := p.choose(o.flow, dec, e, &dem); c != nil {
-			return p.sendUnder(c, o)
+			return p.sendUnder(c, o), false
 		}
-		return DropUnowned
+		return DropUnowned, false
 	}
 	if prov == nil {
-		return DropUnowned
+		return DropUnowned, false
 	}
 	switch v := prov.V.(type) {
 	case *Child:
-		if v.out.Load() == nil || v.gone.Load() || !p.replies(v, o) {
-			return DropUnowned
+		e := p.epoch.Load()
+		if v.gone.Load() || !p.replies(v, o) {
+			return DropUnowned, false
 		}
-		return p.sendUnder(v, o)
+		if v.out.Load() == nil {
+			return p.keepAnswer(o, "", e)
+		}
+		return p.sendUnder(v, o), false
 	case *clearMark:
 		dec, _ := p.decide(o.flow)
 		if !p.caps.ClearPackets || dec.policy == nil || dec.policy.Word.Action() != spd.Bypass {
-			return DropBypass
+			return DropBypass, false
 		}
 		c, ok := newCutter(o.pkt)
 		if !ok {
-			return DropOutFlow
+			return DropOutFlow, false
 		}
-		return p.emitClear(&c, o.flow)
+		return p.emitClear(&c, o.flow), false
 	}
-	return DropUnowned
+	return DropUnowned, false
 }
 
 // replies reports whether an answer may go under the SA of what provoked it: the SA covers it, or it is an ICMP error about
