@@ -333,7 +333,11 @@ func (m *Machine) childRefused(now time.Time, msg *message, t *childTask, n *wir
 	if n.NType == wire.NotifyTSUnacceptable {
 		why = "we ask for " + t.req.Pair.String()
 	}
-	m.createFails(now, t, m.refusal(n.NType, msg.Exchange, true, why, nil))
+	err := m.refusal(n.NType, msg.Exchange, true, why, nil)
+	m.createFails(now, t, err)
+	if n.NType == wire.NotifyNoAdditionalSAs && t.rekey != 0 {
+		m.reauthenticate(err) // RFC 7296, Section 1.3: it takes none on this SA (ADV-F13)
+	}
 	if n.NType == wire.NotifyInvalidSyntax && !t.first {
 		// RFC 7296, Section 2.21.3: fatal at both ends.
 		m.fail(now, m.refusal(n.NType, msg.Exchange, true, "", errors.New("it calls our request malformed")))

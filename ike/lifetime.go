@@ -242,8 +242,7 @@ func (m *Machine) age(now time.Time) {
 		return
 	}
 	if due(m.authSoft, now) {
-		m.authSoft, m.reauthed = time.Time{}, true
-		m.emit(&Reauthenticate{Deadline: m.ends()})
+		m.reauthenticate(nil)
 	}
 	if due(m.soft, now) {
 		m.rekeyIKE(now)

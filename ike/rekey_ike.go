@@ -118,10 +118,15 @@ func (m *Machine) rekeyIKEFails(err error) {
 	}
 	m.debug("IKE SA not rekeyed", "error", err)
 	m.soft = time.Time{}
+	m.reauthenticate(err)
+}
+
+// reauthenticate asks for a new SA from scratch, once.
+func (m *Machine) reauthenticate(err error) {
 	if m.reauthed {
 		return
 	}
-	m.reauthed = true
+	m.reauthed, m.authSoft = true, time.Time{}
 	m.emit(&Reauthenticate{Err: err, Deadline: m.ends()})
 }
 

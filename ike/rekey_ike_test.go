@@ -297,3 +297,26 @@ func TestRekeyIKENotEnabled(t *testing.T) {
 	}
 	clean(t, s)
 }
+
+// The same for a child SA: the peer takes no others on this IKE SA. The old one goes on,
+// and the engine is asked for a new IKE SA, once.
+func TestADV_F13_NoAdditionalSAsForChild(t *testing.T) {
+	s, a, b := hosts(t, 207)
+	e, _ := up(t, s, a, b)
+	b.Refuse = wire.NotifyNoAdditionalSAs
+	c := only(t, e)
+	rekeyChild(s, e, c.InSPI)
+	s.Run(5*time.Minute, nil)
+	if only(t, e) != c || len(e.Reauth) != 1 || len(e.RekeyErrors) < 2 {
+		t.Errorf("%v, %v", e.Reauth, e.RekeyErrors)
+	}
+	fresh := a.Connect(b, nil)
+	b.Refuse = 0
+	both(t, s, fresh)
+	e.Do(func(m *ike.Machine) { m.Delete(s.Now) })
+	s.Settle(time.Minute)
+	clean(t, s)
+	if len(only(t, fresh).Name) == 0 {
+		t.Error("no new child SA")
+	}
+}

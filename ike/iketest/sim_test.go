@@ -297,7 +297,7 @@ func TestDeterminism(t *testing.T) {
 // SAs; where nobody deleted any there is exactly one.
 func TestRandomCollisions(t *testing.T) {
 	rounds, lost := 0, 0
-	seeds(t, 1500, 100000, func(t *testing.T, seed uint64) error {
+	seeds(t, 1000, 100000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, nil)
 		r := rand.New(rand.NewPCG(seed, 4))
 		a.Config.Proposals = iketest.MustIKE("aes256gcm16-prfsha256-x25519")
@@ -446,7 +446,7 @@ func TestCrashAndRestart(t *testing.T) {
 // A NAT in front of one end forgets its mapping again and again while both ends rekey:
 // the other end follows, and one SA stands in the end.
 func TestRebinding(t *testing.T) {
-	seeds(t, 300, 20000, func(t *testing.T, seed uint64) error {
+	seeds(t, 120, 20000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, nil)
 		r := rand.New(rand.NewPCG(seed, 6))
 		a.Outside, a.Addr = netip.MustParseAddr("198.51.100.1"), netip.MustParseAddrPort("10.0.0.1:500")
