@@ -22,14 +22,14 @@ func statusCmd() *cobra.Command {
 			}
 			if asJSON {
 				var raw json.RawMessage
-				if err := sockets.AskControl(cmd.Context(), socket, "status", &raw); err != nil {
+				if err := sockets.AskControl(cmd.Context(), socket, "status", "", &raw); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", raw)
 				return err
 			}
 			var st sockets.Status
-			if err := sockets.AskControl(cmd.Context(), socket, "status", &st); err != nil {
+			if err := sockets.AskControl(cmd.Context(), socket, "status", "", &st); err != nil {
 				return err
 			}
 			printStatus(cmd.OutOrStdout(), &st)
@@ -57,7 +57,11 @@ func printStatus(w io.Writer, st *sockets.Status) {
 		} else {
 			r = "*"
 		}
-		fmt.Fprintf(w, "%s: #%d, %s, IKEv2, %s_i%s %s_r%s\n", s.Name, s.Num, s.State, s.SPIi, i, s.SPIr, r)
+		name := s.Name
+		if name == "" {
+			name = "(unknown)"
+		}
+		fmt.Fprintf(w, "%s: #%d, %s, IKEv2, %s_i%s %s_r%s\n", name, s.Num, s.State, s.SPIi, i, s.SPIr, r)
 		fmt.Fprintf(w, "  local  '%s' @ %s\n", s.LocalID, s.Local)
 		remote := s.RemoteID
 		if remote == "" {

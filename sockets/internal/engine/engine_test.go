@@ -22,6 +22,7 @@ import (
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/gate"
 	"github.com/btns-go/btns/ike/pad"
 	"github.com/btns-go/btns/ike/suite"
 	"github.com/btns-go/btns/ike/wire"
@@ -518,6 +519,26 @@ func TestDialAgainAfterThePeerDeleted(t *testing.T) {
 	echo(t, (&testHost{name: "b", wire: at(t, n, to.String()), key: kb}).start(t))
 	c, _ = dial(t, ea, keyAddr(kb))
 	roundTrip(t, c, []byte("two"))
+}
+
+// Until it has authenticated, a peer is not said to belong to the connection it might.
+func TestStatusGuessesNobody(t *testing.T) {
+	h := &testHost{name: "b"}
+	cfg := h.config(t)
+	k := &keyer{cfg: &cfg, log: cfg.Log}
+	path := ike.Path{Local: netip.MustParseAddrPort("192.0.2.2:4500"), Remote: netip.MustParseAddrPort("192.0.2.1:4500")}
+	m, err := ike.NewInitiator(k.config(cfg.Conns[0]), path, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newIKESA(m, gate.Key{}, cfg.Conns[0], path, 1)
+	if st := s.status(time.Now()); st.Name != "" || st.LocalID != "" || strings.Contains(s.name(), cfg.Conns[0].Name) {
+		t.Errorf("%s: %+v", s.name(), st)
+	}
+	s.initiator = true
+	if st := s.status(time.Now()); st.Name != cfg.Conns[0].Name || !strings.Contains(s.name(), cfg.Conns[0].Name) {
+		t.Errorf("%s: %+v", s.name(), st)
+	}
 }
 
 // Close from many goroutines, while others dial and look.

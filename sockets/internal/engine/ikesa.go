@@ -64,6 +64,9 @@ func (s *ikeSA) name() string {
 	if s.peer != nil {
 		return s.peer.conn.Name + " " + s.peer.canonical
 	}
+	if !s.initiator { // conn is a guess
+		return "unknown " + s.path.Remote.String()
+	}
 	return s.conn.Name + " " + s.path.Remote.String()
 }
 

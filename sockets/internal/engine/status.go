@@ -43,7 +43,7 @@ func (k *keyer) gateStatus() GateStatus {
 
 // An IKEStatus is one IKE SA.
 type IKEStatus struct {
-	Name      string        `json:"name"`
+	Name      string        `json:"name"` // the connection's; "" while a responder does not know whose peer it has
 	Num       uint64        `json:"uniqueid"`
 	State     string        `json:"state"`
 	Initiator bool          `json:"initiator"`
@@ -112,6 +112,9 @@ func (s *ikeSA) status(now time.Time) IKEStatus {
 		SPIi: fmt.Sprintf("%016x", spii), SPIr: fmt.Sprintf("%016x", spir),
 		LocalID: s.conn.Local.Canonical, Local: s.path.Local.String(), Remote: s.path.Remote.String(),
 		Suite: s.suite(), Children: []ChildStatus{},
+	}
+	if s.peer == nil && !s.initiator {
+		st.Name, st.LocalID = "", "" // nobody yet, whatever conn guesses
 	}
 	switch {
 	case s.err != nil:
