@@ -258,7 +258,7 @@ func (m *Machine) decided(now time.Time, o *offer, r *DecideResult) {
 	case !within(asked, r.Pair):
 		wrong(wire.NotifyTSUnacceptable, "traffic")
 		return
-	case o.rekey != nil && !within(r.Pair, o.rekey.pair):
+	case o.rekey != nil && !within(r.Pair, o.rekey.pair) && !(r.Transport && m.has(flagLocalNAT|flagRemoteNAT)):
 		// RFC 7296, Section 2.9.2: not narrower than what is in use (ADV-E4).
 		m.release(r.SPI)
 		m.refuseChild(now, o, notify(wire.NotifyTSUnacceptable, nil), errNarrower)

@@ -398,3 +398,31 @@ func TestTemporaryFailureNowAndThen(t *testing.T) {
 	}
 	clean(t, s)
 }
+
+// Transport mode behind a NAT: rekeyed from both ends, and after the NAT has changed its
+// address (RFC 7296, Section 2.23.1).
+func TestRekeyTransportBehindNAT(t *testing.T) {
+	s, a, b := hosts(t, 111)
+	a.Outside, a.Addr = mustAddr("198.51.100.1"), mustAddrPort("10.9.9.9:500")
+	b.Allow = iketest.Pair("192.0.2.2[tcp]", "198.51.100.0/24")
+	a.Allow = iketest.Pair("10.9.9.9", "192.0.2.2")
+	req := a.Request("host", iketest.Pair("10.9.9.9[tcp]", "192.0.2.2[tcp/80]"))
+	req.Transport = true
+	e := a.Connect(b, req)
+	o := both(t, s, e)
+	for i, x := range []*iketest.End{e, o, e, o, e} {
+		if i == 2 {
+			a.Outside = mustAddr("198.51.100.9")
+			e.Do(func(m *ike.Machine) { m.CheckLiveness(s.Now) })
+			s.Run(time.Second, nil)
+		}
+		old := only(t, x)
+		rekeyChild(s, x, old.InSPI)
+		s.Run(2*time.Second, nil)
+		if c := only(t, x); c == old || !c.Transport || len(x.RekeyErrors) != 0 {
+			t.Fatalf("rekeying %d: %v", i, x.RekeyErrors)
+		}
+	}
+	s.Settle(time.Minute)
+	clean(t, s)
+}
