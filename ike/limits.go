@@ -98,6 +98,9 @@ const (
 	// (RFC 7296, Section 2.2; ADV-F4).
 	maxMessageID = 1<<32 - 1<<10
 
+	// rekeyMessageID is where it is rekeyed, with time for many attempts.
+	rekeyMessageID = 1<<32 - 1<<20
+
 	// nonceLen is enough for every PRF: at least half its key (RFC 7296, Section
 	// 2.10), 32 octets for HMAC-SHA2-512.
 	nonceLen = 32

@@ -320,3 +320,28 @@ func TestADV_F13_NoAdditionalSAsForChild(t *testing.T) {
 		t.Error("no new child SA")
 	}
 }
+
+// Message IDs that come near their end make the SA be rekeyed: they start at 0 again.
+func TestADV_F4_MessageIDsStartAgain(t *testing.T) {
+	for _, mine := range []bool{true, false} {
+		s, a, b := hosts(t, 208)
+		e, o := up(t, s, a, b)
+		const id = 1<<32 - 1<<20
+		e.Do(func(m *ike.Machine) { m.SetMessageIDs(id-1, 0) })
+		o.Do(func(m *ike.Machine) { m.SetMessageIDs(0, id-1) })
+		configOf(o).Heirs = true
+		configOf(e).Heirs = mine // the other end's
+		for range 4 {
+			e.Last().Do(func(m *ike.Machine) { m.CheckLiveness(s.Now) })
+			s.Run(time.Second, nil)
+		}
+		s.Settle(time.Minute)
+		clean(t, s)
+		if mine && (e.Next == nil || len(a.Ends) > 3) {
+			t.Errorf("not rekeyed, or too often: %d", len(a.Ends))
+		}
+		if !e.Last().Up() {
+			t.Error("gone")
+		}
+	}
+}

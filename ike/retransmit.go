@@ -57,6 +57,7 @@ func (m *Machine) send(now time.Time, e wire.ExchangeType, t *task, ps ...wire.P
 		return
 	}
 	m.nextID++
+	m.numbered(now, id)
 	m.launch(now, &exchange{typ: e, id: id, raw: raw, since: now, task: t})
 	if id >= maxMessageID {
 		m.exhausted(now)
@@ -100,6 +101,13 @@ func (m *Machine) resend(now time.Time) {
 	m.count(func(c *Counters) { c.Resends.Add(1) })
 	m.debug("request sent again", "exchange", x.typ.String(), "sends", x.sends)
 	m.transmit(m.path, x.raw)
+}
+
+// numbered has the SA rekeyed long before its message IDs end.
+func (m *Machine) numbered(now time.Time, id uint32) {
+	if id == rekeyMessageID && m.cfg.Heirs && m.state == StateEstablished {
+		m.soft = now
+	}
 }
 
 // exhausted closes an SA before its message IDs wrap (RFC 7296, Section 2.2).

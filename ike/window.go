@@ -57,6 +57,7 @@ func (m *Machine) respond(now time.Time, ps ...wire.Payload) {
 	m.win = window{next: id + 1, digest: s.digest, answer: raw}
 	m.count(func(c *Counters) { c.Responses.Add(1) })
 	m.transmit(s.path, raw)
+	m.numbered(now, id)
 	if id >= maxMessageID {
 		m.exhausted(now)
 	}
