@@ -251,18 +251,14 @@ func (c *compiler) connection(i int) error {
 	return nil
 }
 
-// owns says which addresses an authenticated peer may own: those that somebody wrote into
-// its children, and for children that leave it open the ones that are plainly its own.
+// owns says which addresses an authenticated peer may own: those of its children, which
+// somebody wrote down for it.
 func owns(e *pad.Entry, children []*engine.ChildConf) {
 	if e.Kind.BTNS() {
 		return // its rule was given
 	}
 	for _, cc := range children {
 		e.Allow.Selectors = append(e.Allow.Selectors, cc.Pair.Remote...)
-		if len(cc.Pair.Remote) == 0 {
-			e.Allow.Outer = true
-			e.Allow.KeyDerived = len(e.Keys) > 0
-		}
 	}
 }
 
@@ -471,6 +467,11 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 	if cc.Pair.Remote, err = c.selectors(ch.RemoteTS, path("remote_ts")...); err != nil {
 		return err
 	}
+	if len(ch.RemoteTS) == 0 {
+		if cc.Pair.Remote, err = c.dynamicRemote(in, conn); err != nil {
+			return bad(err, path("remote_ts")...)
+		}
+	}
 	policy := spd.Policy{
 		Name: name, Child: name, Word: spd.Private, BTNSOK: in.Remote.Method == AuthBTNS,
 		Sel: ts.Pair{Local: cc.Pair.Local, Remote: cc.Pair.Remote}, Peer: "",
@@ -478,11 +479,6 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 	if ch.Word != "" {
 		if policy.Word, err = spd.ParseWord(ch.Word); err != nil {
 			return bad(err, path("policy")...)
-		}
-	}
-	if len(ch.RemoteTS) == 0 {
-		if policy.Sel.Remote, err = c.dynamicRemote(in, conn); err != nil {
-			return bad(err, path("remote_ts")...)
 		}
 	}
 	if in.Remote.Method == AuthBTNS && in.Remote.Owns != OwnsAny {
@@ -495,13 +491,8 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 	} else {
 		policy.Mode = spd.ModeTunnel
 	}
-	if cc.StartNow {
-		if len(ch.RemoteTS) == 0 {
-			cc.Pair.Remote = policy.Sel.Remote
-		}
-		if len(conn.Remotes) == 0 {
-			return bad(fmt.Errorf("start needs remote_addrs: we do not know where the peer is"), path("start_action")...)
-		}
+	if cc.StartNow && len(conn.Remotes) == 0 {
+		return bad(fmt.Errorf("start needs remote_addrs: we do not know where the peer is"), path("start_action")...)
 	}
 	if _, err := spd.New([]spd.Policy{policy}); err != nil {
 		return bad(err, path()...)

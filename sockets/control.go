@@ -9,11 +9,20 @@ import (
 )
 
 // ServeControl answers questions about the host on a Unix socket, until it is closed: what
-// `btns status` asks. The socket is its owner's and root's alone.
+// `btns status`, `initiate`, `terminate` and `rekey` ask. The socket is its owner's and
+// root's alone.
 func (st *Stack) ServeControl(path string) (io.Closer, error) {
-	s, err := control.Listen(path, func(_ context.Context, r control.Request) (any, error) {
-		if r.Op == "status" {
+	s, err := control.Listen(path, func(ctx context.Context, r control.Request) (any, error) {
+		name := r.Args["name"]
+		switch r.Op {
+		case "status":
 			return st.Status(), nil
+		case "initiate":
+			return 1, st.Initiate(ctx, name)
+		case "terminate":
+			return st.Terminate(name)
+		case "rekey":
+			return st.Rekey(name)
 		}
 		return nil, fmt.Errorf("this host does not know %q", r.Op)
 	})
@@ -24,7 +33,20 @@ func (st *Stack) ServeControl(path string) (io.Closer, error) {
 }
 
 // AskControl puts one question to the host that serves the control socket at path, and
-// decodes the answer into v: "status" into a *Status.
-func AskControl(ctx context.Context, path, op string, v any) error {
-	return control.Call(ctx, path, control.Request{Op: op}, v)
+// decodes the answer into v: "status" into a *Status; "initiate", "terminate" and "rekey",
+// with the name of a child or a connection, into an *int, the number of SAs it was about.
+func AskControl(ctx context.Context, path, op, name string, v any) error {
+	return control.Call(ctx, path, control.Request{Op: op, Args: map[string]string{"name": name}}, v)
 }
+
+// Initiate sets up the child SA of that name, or the first one of the connection of that
+// name, and waits until it is up or has failed.
+func (st *Stack) Initiate(ctx context.Context, name string) error { return st.e.Initiate(ctx, name) }
+
+// Terminate deletes all child SAs of a child, or all IKE SAs of a connection, by name, and
+// tells the peers. It returns how many there were.
+func (st *Stack) Terminate(name string) (int, error) { return st.e.Terminate(name) }
+
+// Rekey gives new keys to all child SAs of a child, or all IKE SAs of a connection, by
+// name. It returns how many there were; Status shows when they have them.
+func (st *Stack) Rekey(name string) (int, error) { return st.e.Rekey(name) }

@@ -4,6 +4,7 @@
 //	btns demo            two hosts, one relay between them, and the proof that it saw nothing
 //	btns up -c FILE      run a host from a configuration file
 //	btns status          what a running host does
+//	btns initiate NAME   set a child SA up; terminate and rekey act on what is up
 //	btns check -c FILE   what is wrong with a configuration file
 //	btns keygen FILE     a new key
 //	btns bench esp       how fast ESP is here
@@ -44,6 +45,7 @@ func root() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
+	cmd.AddCommand(operateCmds()...)
 	cmd.AddCommand(demoCmd(), demoHostCmd(), upCmd(), statusCmd(), checkCmd(), keygenCmd(), benchCmd(), versionCmd())
 	return cmd
 }

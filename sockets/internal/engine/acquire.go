@@ -29,7 +29,8 @@ type acquire struct {
 	pair ts.Pair
 	wait []waiter // empty: nothing waits
 
-	replaces *ikeSA // reauthentication: ends when this and its like are there
+	done     []chan<- error // each takes one answer without blocking
+	replaces *ikeSA         // reauthentication: ends when this and its like are there
 }
 
 // A waiter is one request of the data path.
@@ -72,6 +73,7 @@ func (k *keyer) join(s *ikeSA, a *acquire) bool {
 	for _, ref := range s.waiting {
 		if o := k.acquires[ref]; o != nil && o.conf == a.conf && o.pair.Equal(a.pair) {
 			o.wait = append(o.wait, a.wait...)
+			o.done = append(o.done, a.done...)
 			delete(k.acquires, a.ref)
 			return true
 		}
@@ -227,8 +229,16 @@ func (k *keyer) failAcquire(ref uint64, err error) {
 		return
 	}
 	delete(k.acquires, ref)
+	a.tell(err)
 	for _, w := range a.wait {
 		k.dp.FailAcquire(w.id, err, final(err))
+	}
+}
+
+// tell answers those who asked by name.
+func (a *acquire) tell(err error) {
+	for _, c := range a.done {
+		c <- err
 	}
 }
 
@@ -250,7 +260,7 @@ func (k *keyer) config(c *Conn) *ike.Config {
 	cfg := &ike.Config{
 		Name: c.Name, Proposals: c.IKE, Local: c.Local.local(), RemoteID: c.RemoteID,
 		HashAlgs: k.hashes, ForceEncap: !c.NativeESP, InitialContact: !c.anonymous(),
-		DPDDelay: c.DPDDelay, Life: c.Life, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
+		DPDDelay: c.DPDDelay, Life: c.Life, Heirs: true, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
 	}
 	if c.PSK.Empty() {
 		cfg.CertRequest = []wire.CertEncoding{wire.CertRawPublicKey}

@@ -66,7 +66,7 @@ type Identity struct {
 type ChildConf struct {
 	Name      string // unique on this host
 	Conn      *Conn
-	Pair      ts.Pair // from our view; Remote is empty where it is what the peer may own
+	Pair      ts.Pair // from our view; what the peer may own bounds Remote further
 	ESP       []wire.Proposal
 	Transport bool
 	StartNow  bool

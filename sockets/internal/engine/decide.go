@@ -205,6 +205,7 @@ func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child)
 	if a == nil {
 		return
 	}
+	a.tell(nil)
 	if a.replaces != nil {
 		k.succeeded(now, a.replaces)
 	}

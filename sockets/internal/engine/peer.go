@@ -25,9 +25,5 @@ func (p *peer) mayOwn() ts.Set { return p.entry.Allowed(p.spki, p.outer) }
 
 // remote is what child cc may cover on the peer's side.
 func (p *peer) remote(cc *ChildConf) ts.Set {
-	own := p.mayOwn()
-	if len(cc.Pair.Remote) == 0 {
-		return own
-	}
-	return cc.Pair.Remote.Intersect(own)
+	return cc.Pair.Remote.Intersect(p.mayOwn())
 }

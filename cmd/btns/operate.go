@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/btns-go/btns/sockets"
+)
+
+// operateCmds are the commands that act on a running host's SAs by name.
+func operateCmds() []*cobra.Command {
+	return []*cobra.Command{
+		operateCmd("initiate", "Set up a child SA and wait until it is up"),
+		operateCmd("terminate", "Delete the SAs of a child or a connection, telling the peer"),
+		operateCmd("rekey", "Give new keys to the SAs of a child or a connection"),
+	}
+}
+
+func operateCmd(op, short string) *cobra.Command {
+	var socket string
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use: op + " NAME", Short: short, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if socket == "" {
+				socket = defaultControl()
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			var n int
+			if err := sockets.AskControl(ctx, socket, op, args[0], &n); err != nil {
+				return err
+			}
+			if op == "initiate" {
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is up\n", args[0])
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s of %d SAs\n", args[0], op, n)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&socket, "control", "", "control socket (default: in the runtime directory)")
+	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "give up after this long")
+	return cmd
+}
