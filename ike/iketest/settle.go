@@ -14,6 +14,8 @@ func (s *Sim) Settle(d time.Duration) {
 	s.Faults = Faults{Delay: s.Faults.Delay}
 	s.Tap = nil
 	s.Run(d, nil)
+	// Somebody may just have begun something: nothing is on its way any more.
+	s.Run(time.Minute, func() bool { return len(s.events) == 0 })
 	s.CheckQuiet()
 }
 

@@ -449,6 +449,9 @@ func TestRebinding(t *testing.T) {
 	seeds(t, 120, 20000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, nil)
 		r := rand.New(rand.NewPCG(seed, 6))
+		if *oneSeed != 0 {
+			trace(t, s)
+		}
 		a.Outside, a.Addr = netip.MustParseAddr("198.51.100.1"), netip.MustParseAddrPort("10.0.0.1:500")
 		a.Config.DPDDelay = 5 * time.Second // also keeps the mapping
 		e := a.Connect(b, nil)
