@@ -208,7 +208,7 @@ func (c *compiler) connection(i int) error {
 		name = "conn-" + strconv.Itoa(i+1)
 	}
 	path := func(rest ...string) []string { return append([]string{"connections", name}, rest...) }
-	out := &engine.Conn{Name: name, NativeESP: in.NativeESP && c.caps.NativeESP, DPDDelay: in.DPDDelay,
+	out := &engine.Conn{Name: name, NativeESP: in.NativeESP && c.caps.NativeESP, DPDDelay: orDefault(in.DPDDelay, DefaultDPDDelay),
 		Life: engine.IKELife{Rekey: orDefault(in.RekeyTime, DefaultIKERekey), Reauth: in.ReauthTime, Over: in.OverTime, Rand: in.RandTime}}
 	var err error
 	if out.Remotes, err = remotes(in); err != nil {

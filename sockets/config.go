@@ -82,6 +82,7 @@ const (
 	DefaultDialTimeout = 30 * time.Second // seven sends of an unanswered IKE_SA_INIT
 	DefaultIKERekey    = 4 * time.Hour    // swanctl.conf's rekey_time of connections
 	DefaultChildRekey  = time.Hour        // and of their children
+	DefaultDPDDelay    = 30 * time.Second // swanctl.conf's default is never
 )
 
 // A Connection is one peer or class of peers: how to reach it, how both sides
@@ -98,7 +99,9 @@ type Connection struct {
 	// NativeESP asks for ESP without UDP encapsulation where the wire can carry it
 	// and no NAT is found. Encapsulation is forced otherwise.
 	NativeESP bool
-	DPDDelay  time.Duration // liveness check after this much silence; 0: none
+	// DPDDelay is the silence after which the peer is asked whether it lives, so that one
+	// that restarted is found out: DefaultDPDDelay when 0, never when negative.
+	DPDDelay time.Duration
 	// RekeyTime is when the IKE SA gets new keys, DefaultIKERekey when 0, never when
 	// negative. ReauthTime is when it is made anew from scratch; 0: never. OverTime, 10 %
 	// when 0, later the SA ends if neither happened. A random part of RandTime, OverTime

@@ -246,7 +246,7 @@ func (d *decoder) connection(name string, n node) {
 		"remote_port":  func(n node) { c.RemotePort = uint16(n.number(1, 65535)) },
 		"proposals":    func(n node) { c.Proposals = d.proposals(n, false) },
 		"encap":        func(n node) { encap = n.yes() },
-		"dpd_delay":    func(n node) { c.DPDDelay = n.duration() },
+		"dpd_delay":    func(n node) { c.DPDDelay = n.neverOr() },
 		"rekey_time":   func(n node) { c.RekeyTime = n.neverOr() },
 		"reauth_time":  func(n node) { c.ReauthTime = n.duration() },
 		"over_time":    func(n node) { c.OverTime = n.duration() },

@@ -26,6 +26,7 @@ func portless(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Add
 type acquire struct {
 	ref  uint64
 	conf *ChildConf
+	esp  []wire.Proposal // nil: all that conf has
 	pair ts.Pair
 	wait []waiter // empty: nothing waits
 
@@ -46,7 +47,14 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 		k.dp.FailAcquire(a.ID, fmt.Errorf("engine: policy %s names no child", a.Policy.Name), true)
 		return
 	}
-	k.request(now, &acquire{ref: k.ref(), conf: cc, pair: a.Pair, wait: []waiter{{a.ID, a.Flow}}})
+	esp := cc.ESP
+	if len(a.Want.Suites) > 0 {
+		if esp = onlySuites(esp, a.Want.Suites); len(esp) == 0 {
+			k.dp.FailAcquire(a.ID, fmt.Errorf("engine: the socket wants one of %v, child %s allows %v", a.Want.Suites, cc.Name, suites(cc.ESP)), true)
+			return
+		}
+	}
+	k.request(now, &acquire{ref: k.ref(), conf: cc, esp: esp, pair: a.Pair, wait: []waiter{{a.ID, a.Flow}}})
 }
 
 // request puts the acquire to an IKE SA with the peer, making one if need be.
@@ -71,7 +79,7 @@ func (k *keyer) request(now time.Time, a *acquire) {
 // two hosts behind a gateway want the same, and so does one that the data path repeats.
 func (k *keyer) join(s *ikeSA, a *acquire) bool {
 	for _, ref := range s.waiting {
-		if o := k.acquires[ref]; o != nil && o.conf == a.conf && o.pair.Equal(a.pair) {
+		if o := k.acquires[ref]; o != nil && o.conf == a.conf && slices.Equal(suites(o.esp), suites(a.esp)) && o.pair.Equal(a.pair) {
 			o.wait = append(o.wait, a.wait...)
 			o.done = append(o.done, a.done...)
 			delete(k.acquires, a.ref)
@@ -106,8 +114,12 @@ func (k *keyer) childRequest(a *acquire) (*ike.ChildRequest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	esp := a.esp
+	if esp == nil {
+		esp = a.conf.ESP
+	}
 	return &ike.ChildRequest{
-		Name: a.conf.Name, Ref: a.ref, SPI: spi, Proposals: a.conf.ESP, Pair: a.pair, Transport: a.conf.Transport,
+		Name: a.conf.Name, Ref: a.ref, SPI: spi, Proposals: esp, Pair: a.pair, Transport: a.conf.Transport,
 		Terms: a.conf.Terms,
 	}, nil
 }

@@ -164,6 +164,9 @@ func (k *keyer) installInbound(s *ikeSA, o *ike.ChildInbound) {
 		Path: espPath(o.Encap, o.Path), V: s.peer,
 		Limits: datapath.SALimits(o.Limits),
 	}
+	if cc := k.confs[o.Name]; cc != nil {
+		c.Suites = suites(cc.ESP)
+	}
 	if o.Transport {
 		c.Local, c.Remote = soleAddr(o.Pair.Local), soleAddr(o.Pair.Remote)
 	}

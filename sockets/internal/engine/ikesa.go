@@ -33,11 +33,12 @@ type ikeSA struct {
 	children map[uint32]*datapath.Child // by our SPI
 	shared   map[latch.Params]*latch.Params
 
-	waiting []uint64 // acquires that this SA is to answer, by ref
-	deleted bool     // we asked for its end
-	next    bool     // made by rekeying another, which still has the children
-	err     error    // Failed
-	claimed error    // Unverified
+	waiting  []uint64 // acquires that this SA is to answer, by ref
+	deleted  bool     // we asked for its end
+	stranger bool     // counts as one of keyer.strangers
+	next     bool     // made by rekeying another, which still has the children
+	err      error    // Failed
+	claimed  error    // Unverified
 
 	until    time.Time // closed, kept to repeat its last answer until then
 	tries    attempt
@@ -275,6 +276,9 @@ func (k *keyer) drop(s *ikeSA) {
 	k.timers.set(s, time.Time{})
 	delete(k.sas, s.key)
 	delete(k.byMachine, s.m)
+	if s.stranger {
+		k.strangers--
+	}
 }
 
 // espPath is where a child SA's packets go: IKE's path, or its addresses alone.

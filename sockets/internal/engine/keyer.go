@@ -46,6 +46,7 @@ type keyer struct {
 	acquires  map[uint64]*acquire
 	lastRef   uint64
 	lastNum   uint64
+	strangers int // IKE SAs with anonymous peers that came to us
 	scratch   []byte
 	stopping  bool
 }

@@ -15,6 +15,9 @@ const (
 	// while the peer has another: the four sends take 4 s, so that a dial of 30 s gets to the sixth address.
 	maxSilentSends = 4
 
+	// maxStrangers bounds IKE SAs with anonymous peers that came to us: about 40 MiB.
+	maxStrangers = 16384
+
 	// closeGrace is how long Close waits for peers to answer a Delete.
 	closeGrace = time.Second
 

@@ -37,6 +37,7 @@ func (k *keyer) rekeyed(now time.Time, s *ikeSA, o *ike.Rekeyed) {
 	for spi := range to.children {
 		k.byChild[spi] = to
 	}
+	to.stranger, from.stranger = from.stranger, false
 	to.waiting, from.waiting = append(to.waiting, from.waiting...), nil
 	k.gate.Establish(now, to.key)
 	k.forget(from)

@@ -186,6 +186,15 @@ func (k *keyer) lookup(s *ikeSA, id pad.ID, method pad.Method, spki []byte) (*pa
 func (k *keyer) accept(now time.Time, s *ikeSA, id ike.WorkID, p *peer) {
 	c := p.conn
 	p.canonical = p.entry.Identity(p.id, p.spki)
+	if p.entry.Kind.BTNS() && !s.initiator {
+		// Anybody can make keys: strangers share a quota, and never use that of known peers.
+		if k.strangers >= maxStrangers {
+			s.m.Complete(now, id, &ike.VerifyResult{Err: fmt.Errorf("%d IKE SAs with anonymous peers stand already", maxStrangers)})
+			return
+		}
+		k.strangers++
+		s.stranger = true
+	}
 	method := "psk"
 	switch {
 	case p.entry.Kind.BTNS():
