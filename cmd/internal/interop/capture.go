@@ -50,9 +50,12 @@ type Seen struct {
 	ESPUDP    int // ESP packets in UDP
 	ESPNative int // ESP packets in IP
 	Keepalive int
-	SPIs      map[uint32]int // ESP packets by SPI
-	Clear     []string       // everything else that went between hosts
-	Plaintext int            // frames with Plaintext in them
+	// Unreachable counts the kernels' answers to IKE and ESP in UDP for a port that
+	// nobody has, while a daemon is dead (RFC 792).
+	Unreachable int
+	SPIs        map[uint32]int // ESP packets by SPI
+	Clear       []string       // everything else that went between hosts
+	Plaintext   int            // frames with Plaintext in them
 }
 
 // ESP is the number of ESP packets.
@@ -178,6 +181,8 @@ func (s *Seen) frame(b []byte) {
 		s.ESPNative++
 		s.SPIs[binary.BigEndian.Uint32(payload)]++
 	case proto == layers.IPProtocolUDP && s.udp(payload):
+	case proto == layers.IPProtocolICMPv4 && unreachable(payload):
+		s.Unreachable++
 	default:
 		s.Clear = append(s.Clear, fmt.Sprintf("%s > %s %s: %.80s", from, to, proto, p.String()))
 	}
@@ -206,6 +211,19 @@ func (s *Seen) udp(b []byte) bool {
 		return spi > 255
 	}
 	return s.ike(b[4:])
+}
+
+// unreachable tells whether an ICMP message says that a port is closed and quotes nothing
+// but IKE or ESP in UDP.
+func unreachable(b []byte) bool {
+	if len(b) < 8+20 || b[0] != 3 || b[1] != 3 || b[8]>>4 != 4 || b[8+9] != byte(layers.IPProtocolUDP) {
+		return false
+	}
+	quoted := b[8:]
+	var s Seen
+	s.SPIs = map[uint32]int{}
+	head := int(quoted[0]&15) * 4
+	return head >= 20 && len(quoted) > head && s.udp(quoted[head:])
 }
 
 // ike tells whether b begins with the header of an IKEv2 message.

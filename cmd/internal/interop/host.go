@@ -162,6 +162,15 @@ func (h *Host) Status() *sockets.Status {
 	return st
 }
 
+// Operate runs `btns initiate`, `terminate` or `rekey` for a name.
+func (h *Host) Operate(op, name string) error {
+	out, err := exec.Command(h.cfg.Binary, op, name, "--control", h.control).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("btns %s %s: %w: %s", op, name, err, out)
+	}
+	return nil
+}
+
 // StatusText is what `btns status` prints for people.
 func (h *Host) StatusText() string {
 	h.t.Helper()

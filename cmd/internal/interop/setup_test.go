@@ -49,7 +49,9 @@ type setup struct {
 	swanPort          string // strongSwan's words about ports when it initiates
 	swanConn          string // more of strongSwan's connection
 	swanChild         string // more of strongSwan's child
+	swanMore          string // more of strongSwan's strongswan.conf, in its charon section
 	conn              string // more of our connection, as YAML lines
+	child             string // more of our child net, as YAML in one line
 	nearTS, farTS     string // selectors as we know them; the inner addresses
 	swanNear, swanFar string // as strongSwan knows them, where they differ
 	two               bool   // a second child to farOther
@@ -101,7 +103,7 @@ func (s setup) start(t *testing.T, web *interop.Web) *world {
 	dir := interop.Dir(t)
 	if !s.noDaemon {
 		ours, theirs := s.keys(t, dir, swanDir)
-		w.swan = swan.Start(t, w.far, swanDir, s.rewrite.Replace(s.swanConf(ours, theirs)))
+		w.swan = swan.StartWith(t, w.far, swanDir, s.rewrite.Replace(s.swanConf(ours, theirs)), s.swanMore)
 	}
 	w.host = interop.Up(t, interop.HostConfig{
 		NS: w.near, Binary: path, Dir: dir, YAML: s.rewrite.Replace(s.btnsConf()), KeyLog: s.keyLog, Caps: s.caps,
@@ -238,7 +240,11 @@ func (s setup) btnsConf() string {
 		p("%s", s.conn)
 	}
 	p("    children:")
-	p("      net: {local_ts: [%q], remote_ts: [%q], esp_proposals: [%s]}", s.nearTS, s.farTS, s.esp)
+	child := ""
+	if s.child != "" {
+		child = ", " + s.child
+	}
+	p("      net: {local_ts: [%q], remote_ts: [%q], esp_proposals: [%s]%s}", s.nearTS, s.farTS, s.esp, child)
 	if s.two {
 		p("      other: {local_ts: [%q], remote_ts: [10.3.0.0/24], esp_proposals: [%s]}", s.nearTS, s.esp)
 	}

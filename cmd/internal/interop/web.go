@@ -91,7 +91,8 @@ type Fetch struct {
 	Hash string
 	Head string // the first bytes
 	Took time.Duration
-	Err  error // with what curl printed
+	Gap  time.Duration // the longest time without a byte
+	Err  error         // with what curl printed
 }
 
 // Rate is the transfer's in Mbit/s.
@@ -105,11 +106,11 @@ func Curl(t testing.TB, ns *NS, url string, args ...string) *Fetch {
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	sum, head := sha256.New(), &headWriter{}
-	count := &countWriter{}
+	count := &countWriter{last: time.Now()}
 	cmd.Stdout = io.MultiWriter(sum, head, count)
 	start := time.Now()
 	err := cmd.Run()
-	f := &Fetch{Size: count.n, Hash: hex.EncodeToString(sum.Sum(nil)), Head: head.String(), Took: time.Since(start)}
+	f := &Fetch{Size: count.n, Hash: hex.EncodeToString(sum.Sum(nil)), Head: head.String(), Took: time.Since(start), Gap: count.gap}
 	if err != nil {
 		f.Err = fmt.Errorf("curl %s: %w: %s", url, err, strings.TrimSpace(stderr.String()))
 	}
@@ -149,10 +150,19 @@ func (w *headWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-type countWriter struct{ n int64 }
+type countWriter struct {
+	n    int64
+	last time.Time
+	gap  time.Duration
+}
 
-// Write counts.
-func (w *countWriter) Write(b []byte) (int, error) { w.n += int64(len(b)); return len(b), nil }
+// Write counts, and times the silence.
+func (w *countWriter) Write(b []byte) (int, error) {
+	now := time.Now()
+	w.gap, w.last = max(w.gap, now.Sub(w.last)), now
+	w.n += int64(len(b))
+	return len(b), nil
+}
 
 // Ask sends a datagram, again if it is lost, and returns the answer.
 func Ask(c net.Conn, msg string) (string, error) {

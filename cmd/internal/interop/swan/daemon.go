@@ -29,6 +29,7 @@ const settings = `charon {
   load = random nonce openssl aesni aes sha1 sha2 hmac kdf gcm ccm chapoly curve25519 pem pkcs1 pkcs8 x509 pubkey constraints gmp kernel-libipsec kernel-netlink socket-default vici updown
   install_routes = yes
   retransmit_timeout = 1
+  %s
   filelog {
     stderr {
       default = 1
@@ -72,11 +73,17 @@ func Prepare(t testing.TB) string {
 // Start runs charon on a host, with the text of a swanctl.conf; dir is Prepare's, or "".
 func Start(t testing.TB, ns *interop.NS, dir, conf string) *Daemon {
 	t.Helper()
+	return StartWith(t, ns, dir, conf, "")
+}
+
+// StartWith is Start with more settings for the charon section of strongswan.conf.
+func StartWith(t testing.TB, ns *interop.NS, dir, conf, more string) *Daemon {
+	t.Helper()
 	if dir == "" {
 		dir = Prepare(t)
 	}
 	d := &Daemon{Dir: dir, t: t, ns: ns}
-	interop.WriteFile(t, d.settings(), fmt.Sprintf(settings, d.vici()))
+	interop.WriteFile(t, d.settings(), fmt.Sprintf(settings, more, d.vici()))
 	d.start()
 	d.Load(conf)
 	return d
