@@ -168,7 +168,12 @@ func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as 
 	if locals := k.cfg.Wire.LocalAddr(to.Addr()); len(locals) > 0 {
 		path.Local = pickLocal(locals, to.Port())
 	}
-	m, err := ike.NewInitiator(k.config(c), path, now)
+	cfg := k.config(c)
+	if len(as) > 0 && as[0].replaces != nil {
+		// RFC 7296, Section 2.4: the SA that this one follows is still there.
+		cfg.InitialContact = false
+	}
+	m, err := ike.NewInitiator(cfg, path, now)
 	if err != nil {
 		fail(fmt.Errorf("engine: connection %s: %w", c.Name, err))
 		return
