@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"time"
 
@@ -16,12 +15,12 @@ import (
 func Example() {
 	server, err := sockets.New(sockets.Config{Listen: []string{"127.0.0.1:0"}, Connections: []sockets.Connection{{}}})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer server.Close()
 	ln, err := server.Listen("tcp", ":7")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	go func() {
 		c, err := ln.Accept()
@@ -36,30 +35,30 @@ func Example() {
 		Connections: []sockets.Connection{{RemoteAddrs: []string{server.LocalAddr().String()}}},
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	conn, err := client.DialContext(ctx, "tcp", net.JoinHostPort(server.Addrs()[0].String(), "7"))
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer conn.Close()
 	if _, err := io.WriteString(conn, "hello"); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	buf := make([]byte, 5)
 	if _, err := io.ReadFull(conn, buf); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	pt, err := sockets.PTokenFrom(conn)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	info, err := pt.Info()
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Printf("%s, by %v, %s\n", buf, info.Method, info.State)
 	fmt.Println("the server itself:", info.Remote.Fingerprint() == sockets.Fingerprint(server.PublicKey()))
