@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/btns-go/btns/esp/ts"
@@ -26,7 +27,8 @@ func portless(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Add
 type acquire struct {
 	ref  uint64
 	conf *ChildConf
-	esp  []wire.Proposal // nil: all that conf has
+	only string          // the suites that a socket named; "" for none
+	esp  []wire.Proposal // with only: conf's proposals of those suites
 	pair ts.Pair
 	wait []waiter // empty: nothing waits
 
@@ -47,14 +49,14 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 		k.dp.FailAcquire(a.ID, fmt.Errorf("engine: policy %s names no child", a.Policy.Name), true)
 		return
 	}
-	esp := cc.ESP
+	var esp []wire.Proposal
 	if len(a.Want.Suites) > 0 {
-		if esp = onlySuites(esp, a.Want.Suites); len(esp) == 0 {
-			k.dp.FailAcquire(a.ID, fmt.Errorf("engine: the socket wants one of %v, child %s allows %v", a.Want.Suites, cc.Name, suites(cc.ESP)), true)
+		if esp = onlySuites(cc.ESP, a.Want.Suites); len(esp) == 0 {
+			k.dp.FailAcquire(a.ID, fmt.Errorf("engine: the socket wants one of %v, child %s allows %v", a.Want.Suites, cc.Name, cc.suites), true)
 			return
 		}
 	}
-	k.request(now, &acquire{ref: k.ref(), conf: cc, esp: esp, pair: a.Pair, wait: []waiter{{a.ID, a.Flow}}})
+	k.request(now, &acquire{ref: k.ref(), conf: cc, only: strings.Join(a.Want.Suites, " "), esp: esp, pair: a.Pair, wait: []waiter{{a.ID, a.Flow}}})
 }
 
 // request puts the acquire to an IKE SA with the peer, making one if need be.
@@ -79,7 +81,7 @@ func (k *keyer) request(now time.Time, a *acquire) {
 // two hosts behind a gateway want the same, and so does one that the data path repeats.
 func (k *keyer) join(s *ikeSA, a *acquire) bool {
 	for _, ref := range s.waiting {
-		if o := k.acquires[ref]; o != nil && o.conf == a.conf && slices.Equal(suites(o.esp), suites(a.esp)) && o.pair.Equal(a.pair) {
+		if o := k.acquires[ref]; o != nil && o.conf == a.conf && o.only == a.only && o.pair.Equal(a.pair) {
 			o.wait = append(o.wait, a.wait...)
 			o.done = append(o.done, a.done...)
 			delete(k.acquires, a.ref)

@@ -71,6 +71,8 @@ type ChildConf struct {
 	Transport bool
 	StartNow  bool
 	Terms     ike.Terms
+
+	suites []string // all that ESP allows
 }
 
 // local is what the machine is told of the identity.

@@ -165,7 +165,7 @@ func (k *keyer) installInbound(s *ikeSA, o *ike.ChildInbound) {
 		Limits: datapath.SALimits(o.Limits),
 	}
 	if cc := k.confs[o.Name]; cc != nil {
-		c.Suites = suites(cc.ESP)
+		c.Suites = cc.suites
 	}
 	if o.Transport {
 		c.Local, c.Remote = soleAddr(o.Pair.Local), soleAddr(o.Pair.Remote)

@@ -239,6 +239,7 @@ func newKeyer(ctx context.Context, cfg *Config, latches *latch.DB) (*keyer, erro
 	for _, c := range cfg.Conns {
 		k.conns[c.Name] = c
 		for _, cc := range c.Children {
+			cc.suites = suites(cc.ESP)
 			k.confs[cc.Name] = cc
 		}
 	}

@@ -125,6 +125,9 @@ func (k *keyer) heard(s *ikeSA) {
 		if at := c.LastHeard(); !at.IsZero() {
 			s.m.Heard(at, spi)
 		}
+		if at := c.LastSent(); !at.IsZero() {
+			s.m.Used(at, spi)
+		}
 	}
 }
 
