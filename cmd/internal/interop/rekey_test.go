@@ -18,7 +18,7 @@ import (
 var streamWeb = sync.OnceValue(func() *interop.Web { return interop.NewWeb(40_000_000) })
 
 const (
-	streamRate = "5M" // bytes a second: 8 seconds
+	streamRate = "5M"             // bytes a second: 8 seconds
 	maxGap     = 10 * time.Second // of a machine that does other things; the row prints what it was
 )
 
