@@ -8,7 +8,7 @@
 // or fails.
 //
 // The tests need root, for the namespaces, and Debian packages. Without them they skip and
-// say what is missing; with BTNS_INTEROP=require in the environment that is a failure.
+// say what is missing; with BTNS_INTEROP=require in the environment that is a failure, and with BTNS_INTEROP=skip they are left to another run.
 //
 // RFC sections are cited where a scenario shows one. Concurrency: tests may run in
 // parallel, all names are unique. Ownership: what a function here starts, the test's
@@ -53,6 +53,9 @@ func packages() map[string]string {
 // Need skips the test unless it runs as root and the programs, or files, are there.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
+	if os.Getenv("BTNS_INTEROP") == "skip" {
+		t.Skip("BTNS_INTEROP=skip")
+	}
 	if os.Geteuid() != 0 {
 		Missing(t, "network namespaces need root")
 	}
