@@ -68,6 +68,9 @@ type host struct {
 
 // run starts everything the file asks for, or nothing, and stops it all when ctx ends.
 func (h *host) run(ctx context.Context) (err error) {
+	if err := knownHosts(ctx, h.file, h.log); err != nil {
+		return err
+	}
 	cfg := h.file.Host
 	cfg.Logger, cfg.KeyLog = h.log, h.keyLog
 	wire, err := h.file.Wire.Open()
