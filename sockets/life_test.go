@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -215,17 +216,29 @@ func TestTokenWithoutSA(t *testing.T) {
 	a, b := pair(t)
 	echo(t, b, ":7")
 	c := dial(t, a, "tcp", inner(b, "7"))
+	roundTripOnce(t, c) // nothing is on its way that would key again
 	before := tokenOf(t, c)
-	if err := b.Close(); err != nil {
+	if _, err := a.Terminate("b"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a knows that b is gone", func() bool { return len(a.Status().IKE) == 0 })
+	eventually(t, "the SAs are gone", func() bool { return len(a.Status().IKE) == 0 })
 	after := tokenOf(t, c)
 	if after.Remote != before.Remote || after.Local != before.Local || after.Method != before.Method || after.State != "ESTABLISHED" {
 		t.Errorf("before\n%s\nafter\n%s", before, after)
 	}
 	if after.SPIIn != 0 || after.SPIOut != 0 || after.Suite != before.Suite {
 		t.Errorf("got\n%s", after)
+	}
+}
+
+// roundTripOnce sends a few bytes and waits for their echo.
+func roundTripOnce(t *testing.T, c net.Conn) {
+	t.Helper()
+	if _, err := c.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 5)); err != nil {
+		t.Fatal(err)
 	}
 }
 
