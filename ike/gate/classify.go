@@ -52,6 +52,10 @@ func (g *Gate) classify(now time.Time, path Path, b []byte) Verdict {
 		return drop(ReasonLength)
 	}
 	flags := wire.Flags(b[offFlags])
+	spii, spir := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[offSPIr:])
+	if spii == 0 { // RFC 7296, Section 3.1: MUST NOT be zero, so nothing can answer it
+		return drop(ReasonZeroSPI)
+	}
 	switch major := b[offVersion] >> 4; {
 	case major < 2:
 		return drop(ReasonOldVersion)
@@ -60,10 +64,6 @@ func (g *Gate) classify(now time.Time, path Path, b []byte) Verdict {
 	case major > 2:
 		// RFC 7296, Section 2.5: drop, and SHOULD name the version we speak.
 		return g.refuse(now, path, b, wire.NotifyInvalidMajorVersion, ReasonInvalidVersion)
-	}
-	spii, spir := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[offSPIr:])
-	if spii == 0 {
-		return drop(ReasonZeroSPI)
 	}
 
 	// The Initiator flag says which of the SPIs is ours (RFC 7296, Section 2.6).

@@ -252,3 +252,11 @@ func TestEstablishedSAsPassEveryLimit(t *testing.T) {
 		t.Errorf("after Remove: %v (%v)", v.Kind, v.Reason)
 	}
 }
+
+// TestZeroSPIOfAnotherVersion: INVALID_MAJOR_VERSION would go to an SPI that nobody can have.
+func TestZeroSPIOfAnotherVersion(t *testing.T) {
+	g := newGate(t, Config{})
+	b := initReq(0, nonce(1))
+	b[offVersion] = 0x30
+	wantDrop(t, g.Classify(epoch(), peer(), b), ReasonZeroSPI)
+}
