@@ -82,6 +82,7 @@ type Path struct {
 	cache   *spd.Cache[decision]
 	nothing *spd.DB       // the empty policy
 	done    chan struct{} // closed by Close
+	torn    chan struct{} // closed when it has taken everything down
 	poison  bool          // tests: overwrite buffers after use
 
 	// Atomic.

@@ -40,6 +40,7 @@ func newPath(cfg Config) (*Path, error) {
 		cache:    spd.NewCache[decision](0),
 		nothing:  nothing,
 		done:     make(chan struct{}),
+		torn:     make(chan struct{}),
 		fragging: make(map[*Child]struct{}),
 	}
 	p.held = hold.New[peerKey](cfg.Hold, func(h heldPacket) {
@@ -71,6 +72,7 @@ func (p *Path) run(ctx context.Context) error {
 	wg.Go(p.ticker)
 	err := p.newReceiver().loop()
 	_ = p.Close()
+	<-p.torn // whoever called Close first may still be at it
 	wg.Wait()
 	return err
 }
@@ -111,6 +113,7 @@ func (p *Path) close() error {
 	if !p.closed.CompareAndSwap(false, true) {
 		return net.ErrClosed
 	}
+	defer close(p.torn)
 	close(p.done)
 	err := p.cfg.Wire.Close()
 	p.held.Close()
