@@ -176,6 +176,33 @@ func (m *Machine) authLifetime(now time.Time, ps []wire.Payload) {
 	sooner(&m.authSoft, at)
 }
 
+// Times are when an SA is replaced, and when it ends if it was not; zero: never.
+type Times struct {
+	Rekey  time.Time // new keys
+	Reauth time.Time // of an IKE SA: the identities are proven anew
+	End    time.Time
+}
+
+// Times tells when the limits of the IKE SA come.
+func (m *Machine) Times() Times { return Times{Rekey: m.soft, Reauth: m.authSoft, End: m.ends()} }
+
+// ChildLife is where a child SA is in its life.
+type ChildLife struct {
+	Times         // Reauth is the IKE SA's alone
+	Rekeying bool // its successor is being made
+	Replaced bool // its successor has taken over
+	Deleting bool // its Delete is on the way
+}
+
+// ChildLife tells it of the child SA with this inbound SPI; false: there is none.
+func (m *Machine) ChildLife(inSPI uint32) (ChildLife, bool) {
+	c := m.childIn(inSPI)
+	if c == nil {
+		return ChildLife{}, false
+	}
+	return ChildLife{Times: Times{Rekey: c.soft, End: c.hard}, Rekeying: c.rekeying, Replaced: c.replaced, Deleting: c.deleted}, true
+}
+
 func (l *IKELife) over() time.Duration {
 	if l.Over > 0 {
 		return l.Over

@@ -113,3 +113,48 @@ func TestSimultaneousInitiation(t *testing.T) {
 	clean(t, s)
 	only(t, live(t, a))
 }
+
+// Times and ChildLife tell what an operator sees: when the limits come, and a child SA on
+// its way out.
+func TestTimes(t *testing.T) {
+	s, a, b := hosts(t, 301)
+	a.Config.Life = ike.IKELife{Rekey: 4 * time.Hour, Reauth: 9 * time.Hour, Over: time.Hour, Exact: true}
+	a.Terms.Lifetime = ike.Lifetime{Rekey: time.Hour, Life: 2 * time.Hour, Exact: true}
+	e, _ := up(t, s, a, b)
+	near := func(what string, at time.Time, d time.Duration) {
+		t.Helper()
+		if left := at.Sub(s.Now); left > d || left < d-time.Minute {
+			t.Errorf("%s in %v, want %v", what, left, d)
+		}
+	}
+	c := only(t, e)
+	e.Do(func(m *ike.Machine) {
+		tm := m.Times()
+		near("rekey", tm.Rekey, 4*time.Hour)
+		near("reauth", tm.Reauth, 9*time.Hour)
+		near("end", tm.End, 5*time.Hour)
+		l, ok := m.ChildLife(c.InSPI)
+		if !ok || l.Rekeying || l.Replaced || l.Deleting || !l.Reauth.IsZero() {
+			t.Errorf("%v %+v", ok, l)
+		}
+		near("child rekey", l.Rekey, time.Hour)
+		near("child end", l.End, 2*time.Hour)
+		if _, ok := m.ChildLife(c.InSPI + 1); ok {
+			t.Error("a child SA that is not there")
+		}
+		m.RekeyChild(s.Now, c.InSPI)
+	})
+	e.Do(func(m *ike.Machine) {
+		if l, _ := m.ChildLife(c.InSPI); !l.Rekeying {
+			t.Errorf("%+v", l)
+		}
+	})
+	s.Run(time.Second, nil)
+	fresh := only(t, e)
+	e.Do(func(m *ike.Machine) {
+		m.DeleteChild(s.Now, fresh.InSPI)
+		if l, _ := m.ChildLife(fresh.InSPI); !l.Deleting {
+			t.Errorf("%+v", l)
+		}
+	})
+}

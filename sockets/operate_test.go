@@ -34,6 +34,18 @@ func TestOperate(t *testing.T) {
 		t.Fatalf("after initiate: %+v, %v", st.IKE, err)
 	}
 	child := st.IKE[0].Children[0]
+	within := func(what string, at time.Time, d time.Duration) {
+		t.Helper()
+		if left := time.Until(at); left < d*8/10 || left > d {
+			t.Errorf("%s in %s, of %s", what, left, d)
+		}
+	}
+	within("the IKE SA is rekeyed", st.IKE[0].Rekey, DefaultIKERekey)
+	within("the child SA is rekeyed", child.Rekey, DefaultChildRekey)
+	within("the child SA expires", child.Expires, DefaultChildRekey*11/10)
+	if age := time.Since(child.Installed); age < 0 || age > time.Minute || child.State != "INSTALLED" || !st.IKE[0].Reauth.IsZero() {
+		t.Errorf("child SA %+v of %+v", child, st.IKE[0])
+	}
 	if n := ask("rekey", child.Name); n != 1 {
 		t.Errorf("rekey found %d child SAs", n)
 	}

@@ -127,8 +127,11 @@ func (st *Stack) LocalAddr() netip.AddrPort {
 // A Status is what the host does right now; it prints as JSON.
 type Status = engine.Status
 
-// ChildStatus is one pair of ESP SAs in a Status.
-type ChildStatus = engine.ChildStatus
+// An IKEStatus is one IKE SA in a Status, a ChildStatus one pair of ESP SAs.
+type (
+	IKEStatus   = engine.IKEStatus
+	ChildStatus = engine.ChildStatus
+)
 
 // Status takes one look at all SAs.
 func (st *Stack) Status() Status { return st.e.Status() }

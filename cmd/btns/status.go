@@ -76,7 +76,7 @@ func printStatus(w io.Writer, st *sockets.Status) {
 			fmt.Fprintf(w, "  %s\n", s.Suite)
 		}
 		if s.State == "ESTABLISHED" {
-			fmt.Fprintf(w, "  established %s ago\n", s.Age.Round(time.Second))
+			fmt.Fprintf(w, "  established %s ago%s%s\n", s.Age.Round(time.Second), in("rekeying", s.Rekey, now), in("reauthenticating", s.Reauth, now))
 		}
 		if s.Error != "" {
 			fmt.Fprintf(w, "  %s\n", s.Error)
@@ -101,9 +101,18 @@ func printChild(w io.Writer, c *sockets.ChildStatus, encap string, now time.Time
 		esn = "/ESN"
 	}
 	fmt.Fprintf(w, "  %s: %s, %s%s, ESP:%s%s\n", c.Name, c.State, c.Mode, encap, c.Suite, esn)
+	fmt.Fprintf(w, "    installed %s ago%s%s\n", max(0, now.Sub(c.Installed)).Round(time.Second), in("rekeying", c.Rekey, now), in("expires", c.Expires, now))
 	fmt.Fprintf(w, "    in  %s, %10d bytes, %8d packets%s\n", c.InSPI, c.InBytes, c.InPackets, ago(c.LastHeard, now))
 	fmt.Fprintf(w, "    out %s, %10d bytes, %8d packets%s\n", c.OutSPI, c.OutBytes, c.OutPackets, ago(c.LastSent, now))
 	fmt.Fprintf(w, "    local  %s\n    remote %s\n", c.LocalTS, c.RemoteTS)
+}
+
+// in says when something comes; nothing for what never does.
+func in(what string, t, now time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf(", %s in %s", what, max(0, t.Sub(now)).Round(time.Second))
 }
 
 func ago(t, now time.Time) string {

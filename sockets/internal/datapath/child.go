@@ -71,6 +71,7 @@ type Child struct {
 	narrow ts.Flow      // the only flow of Pair, zero if there are more
 	suites []string     // what a latch on the child may be continued with: Suites, none if narrow
 	in     *esp.Inbound
+	since  int64 // Unix nanoseconds of InstallInbound
 	reasm  reassembler
 
 	// Atomic.
@@ -113,6 +114,9 @@ func (c *Child) CurrentPath() tun.Path {
 
 // Removed reports whether the child was removed: nothing passes under it any more.
 func (c *Child) Removed() bool { return c.gone.Load() }
+
+// Installed is when the child was installed.
+func (c *Child) Installed() time.Time { return fromNanos(c.since) }
 
 // LastHeard is when the last authentic packet arrived, the zero Time if none did.
 func (c *Child) LastHeard() time.Time { return fromNanos(c.heard.Load()) }

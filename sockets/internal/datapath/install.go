@@ -46,7 +46,7 @@ func (p *Path) installInbound(c *Child, key esp.Key) error {
 		in.Zero()
 		return errors.New("datapath: child is installed already")
 	}
-	c.in = in
+	c.in, c.since = in, p.coarse()
 	c.tag.V = c
 	c.narrow, _ = oneFlow(c.Pair)
 	if !c.narrow.IsValid() {

@@ -532,11 +532,11 @@ func TestStatusGuessesNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := newIKESA(m, gate.Key{}, cfg.Conns[0], path, 1)
-	if st := s.status(time.Now()); st.Name != "" || st.LocalID != "" || strings.Contains(s.name(), cfg.Conns[0].Name) {
+	if st := s.look(time.Now()).status(); st.Name != "" || st.LocalID != "" || strings.Contains(s.name(), cfg.Conns[0].Name) {
 		t.Errorf("%s: %+v", s.name(), st)
 	}
 	s.initiator = true
-	if st := s.status(time.Now()); st.Name != cfg.Conns[0].Name || !strings.Contains(s.name(), cfg.Conns[0].Name) {
+	if st := s.look(time.Now()).status(); st.Name != cfg.Conns[0].Name || !strings.Contains(s.name(), cfg.Conns[0].Name) {
 		t.Errorf("%s: %+v", s.name(), st)
 	}
 }

@@ -301,11 +301,3 @@ func soleAddr(s ts.Set) (a addr) {
 	}
 	return a
 }
-
-// Suite names the IKE suite, "" before it was agreed.
-func (s *ikeSA) suite() string {
-	if s.est == nil {
-		return ""
-	}
-	return s.est.Suite.String()
-}
