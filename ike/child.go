@@ -386,7 +386,7 @@ func (m *Machine) answerChild(now time.Time, ps []wire.Payload, c *made) {
 	if m.state != StateEstablished {
 		return // the answer could not be made; all is torn down
 	}
-	if c.child.old != 0 {
+	if c.child.old != 0 && !m.faulty(faultHasty) {
 		// RFC 7296, Section 2.8: go on with the old SA until the peer uses the new
 		// one or deletes the old.
 		c.child.held = outbound

@@ -47,6 +47,7 @@ const (
 	FaultShowSPI      = faultShowSPI
 	FaultNoVerify     = faultNoVerify
 	FaultEchoSPI      = faultEchoSPI
+	FaultHasty        = faultHasty
 )
 
 // SetFaults switches mistakes on in machines of a Config.

@@ -17,6 +17,7 @@ const (
 	faultExecuteTwice                   // a repeated request is executed again
 	faultShowSPI                        // the responder's SPI in a refusal (CVE-2023-30570)
 	faultNoVerify                       // the peer's AUTH does not count (CVE-2004-0155)
+	faultHasty                          // sends under the new child SA at once: packets are lost at every rekeying
 	faultEchoSPI                        // REKEY_SA's protocol echoed unseen (CVE-2023-38710)
 )
 

@@ -33,6 +33,7 @@ func TestFaultsAreCaught(t *testing.T) {
 		ike.FaultShowSPI:      "TestResponderInit",
 		ike.FaultNoVerify:     "TestWrongPSK",
 		ike.FaultEchoSPI:      "TestADV_F10_RekeyOfNothing",
+		ike.FaultHasty:        "TestRekeyLosesNothing",
 	}
 	for f, name := range tests {
 		t.Run(name, func(t *testing.T) {

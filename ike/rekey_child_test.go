@@ -426,3 +426,38 @@ func TestRekeyTransportBehindNAT(t *testing.T) {
 	s.Settle(time.Minute)
 	clean(t, s)
 }
+
+// Both ends replace the child SA and the IKE SA again and again, at their own pace, while
+// packets pass both ways. The network keeps their order: every packet arrives.
+func TestRekeyLosesNothing(t *testing.T) {
+	for seed := uint64(1); seed <= 20; seed++ {
+		s, a, b := hosts(t, seed)
+		s.Faults.Work = 20 * time.Millisecond
+		a.Terms.Lifetime = ike.Lifetime{Rekey: 2 * time.Second, Life: time.Minute, Rand: time.Second}
+		b.Terms.Lifetime = ike.Lifetime{Rekey: 3 * time.Second, Life: time.Minute, Rand: time.Second}
+		a.Config.Life = ike.IKELife{Rekey: 7 * time.Second, Over: time.Minute, Rand: time.Second}
+		b.Config.Life = ike.IKELife{Rekey: 5 * time.Second, Over: time.Minute, Rand: time.Second}
+		for _, h := range []*iketest.Host{a, b} {
+			h.ESP = iketest.MustESP("aes256gcm16-x25519")
+			h.RekeyESP = h.ESP
+		}
+		e, _ := up(t, s, a, b)
+		a.Talk(7 * time.Millisecond)
+		b.Talk(11 * time.Millisecond)
+		s.Run(30*time.Second, nil)
+		a.Quiet()
+		b.Quiet()
+		s.Run(100*time.Millisecond, nil)
+		clean(t, s)
+		if tr := s.Traffic; tr.Delivered != tr.Offered || tr.Held != 0 || tr.Offered < 6000 {
+			t.Errorf("seed %d: %+v", seed, tr)
+		}
+		made := 0
+		for _, x := range a.Ends {
+			made += len(x.Made)
+		}
+		if e.Last() == e || made < 8 {
+			t.Errorf("seed %d: %d child SAs, %v", seed, made, e.RekeyErrors)
+		}
+	}
+}

@@ -10,7 +10,8 @@
 // while. A broken invariant is in [Sim.Errors] with the seed that shows it again. Faults
 // are set per Sim; [Sim.Tap] sees every datagram sent and may change, drop or multiply
 // it; [Sim.Rewrite] opens protected messages with the machines' own key log, so that a
-// test plays a peer that breaks any rule it likes.
+// test plays a peer that breaks any rule it likes. [Host.Talk] has packets pass under real
+// ESP while all that happens, and Sim.Traffic counts what becomes of them.
 //
 // # Concurrency
 //

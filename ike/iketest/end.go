@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 
+	"github.com/btns-go/btns/esp"
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/gate"
 	"github.com/btns-go/btns/ike/wire"
@@ -43,6 +44,11 @@ type Child struct {
 	Outbound      bool // ChildOutbound came
 	Removed       *ike.ChildRemoved
 	End           *End
+
+	order  int // of ChildOutbound: packets leave under the newest
+	heard  bool
+	sealer *esp.Outbound
+	opener *esp.Inbound
 }
 
 // Up reports whether the SA is established and not over.
@@ -111,7 +117,7 @@ func (e *End) carryOut(o ike.Output) {
 			e.fail("ChildOutbound %08x without its inbound half, or twice", o.InSPI)
 			return
 		}
-		c.Outbound, c.OutKey = true, o.Key
+		h.sendUnder(c, o)
 	case *ike.ChildRemoved:
 		c := e.Children[o.InSPI]
 		if c == nil {

@@ -64,6 +64,10 @@ type Host struct {
 	rand    *rand.Rand
 	ref     uint64
 	mapping uint16
+	plane   plane
+
+	machines map[*ike.Machine]*End // of Ends
+	live     []*End                // those of Ends that are not over
 }
 
 // SPIState is what became of a reserved SPI.
@@ -79,7 +83,7 @@ const (
 
 // AddHost adds a host with a shared key and default proposals.
 func (s *Sim) AddHost(name string, addr string) *Host {
-	h := &Host{Sim: s, Name: name, Addr: netip.MustParseAddrPort(addr), SPIs: map[uint32]SPIState{},
+	h := &Host{Sim: s, Name: name, Addr: netip.MustParseAddrPort(addr), SPIs: map[uint32]SPIState{}, machines: map[*ike.Machine]*End{},
 		rand: rand.New(rand.NewPCG(s.Seed, uint64(len(s.hosts)+1)))}
 	h.Secret = auth.NewPSK([]byte("a secret that both ends know, and nobody else"))
 	h.ESP = MustESP("aes256gcm16-esn-noesn", "chacha20poly1305", "aes128-sha256")
@@ -179,7 +183,9 @@ func (h *Host) Rebind() { h.mapping = uint16(h.rand.Uint32()) & 0x3f00 }
 
 // Crash makes the host forget everything it knew, without a word, and start again.
 func (h *Host) Crash() {
-	h.Ends, h.SPIs = nil, map[uint32]SPIState{}
+	h.Ends, h.live, h.SPIs = nil, nil, map[uint32]SPIState{}
+	clear(h.machines)
+	h.plane.waiting, h.plane.got = nil, nil
 	g, err := gate.New(gate.Config{MaxPerAddr: 1000, MaxPerPrefix: 1000, InitRate: 1 << 20}, reader{h.rand}, h.Sim.Now)
 	if err != nil {
 		h.Sim.fail("%s: %v", h.Name, err)
@@ -231,7 +237,7 @@ func (h *Host) datagram(p ike.Path, b []byte) {
 		}
 		h.send(p, v.Reply)
 	case gate.Existing:
-		for _, e := range h.Ends {
+		for _, e := range h.live {
 			if e.key() == v.Key {
 				e.bytesIn += len(b)
 				e.input(func() { e.M.Datagram(s.Now, p, b) })
@@ -260,7 +266,8 @@ func mapped(a netip.AddrPort) netip.AddrPort {
 
 func (h *Host) add(m *ike.Machine) *End {
 	e := &End{Host: h, M: m, Children: map[uint32]*Child{}, role: m.Role()}
-	h.Ends = append(h.Ends, e)
+	h.Ends, h.live = append(h.Ends, e), append(h.live, e)
+	h.machines[m] = e
 	return e
 }
 
@@ -275,14 +282,7 @@ func (h *Host) Reserve() uint32 {
 	}
 }
 
-func (h *Host) end(m *ike.Machine) *End {
-	for _, e := range h.Ends {
-		if e.M == m {
-			return e
-		}
-	}
-	return nil
-}
+func (h *Host) end(m *ike.Machine) *End { return h.machines[m] }
 
 // Established returns the ends that are established now, without those that were made
 // by rekeying and not chosen yet.

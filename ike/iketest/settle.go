@@ -13,10 +13,14 @@ import (
 func (s *Sim) Settle(d time.Duration) {
 	s.Faults = Faults{Delay: s.Faults.Delay}
 	s.Tap = nil
+	for _, h := range s.hosts {
+		h.Quiet()
+	}
 	s.Run(d, nil)
 	// Somebody may just have begun something: nothing is on its way any more.
 	s.Run(time.Minute, func() bool { return len(s.events) == 0 })
 	s.CheckQuiet()
+	s.lastWords()
 }
 
 // CheckQuiet is Settle's check alone.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/btns-go/btns/ike"
@@ -26,6 +27,8 @@ type Datagram struct {
 	From, To netip.AddrPort
 	Data     []byte
 	N        int // counts all datagrams from 0
+
+	esp bool // a packet of Host.Talk
 }
 
 // Sim is a network with hosts on virtual time.
@@ -45,8 +48,11 @@ type Sim struct {
 	// Errors are the broken invariants, with their time.
 	Errors []string
 
-	// Bytes and Datagrams count what hosts sent.
+	// Bytes and Datagrams count what hosts sent, ESP left out.
 	Bytes, Datagrams int
+
+	// Traffic counts packets of hosts that Talk.
+	Traffic Traffic
 
 	start  time.Time
 	rand   *rand.Rand
@@ -54,11 +60,12 @@ type Sim struct {
 	seq    int
 	hosts  []*Host
 	ivs    map[ivKey][]byte
+	sealed map[string]bool // ESP keys with their IVs
 }
 
 // New returns a simulation that is the same for the same seed.
 func New(seed uint64) *Sim {
-	s := &Sim{Seed: seed, rand: rand.New(rand.NewPCG(seed, 0x62746e73)), ivs: map[ivKey][]byte{}}
+	s := &Sim{Seed: seed, rand: rand.New(rand.NewPCG(seed, 0x62746e73)), ivs: map[ivKey][]byte{}, sealed: map[string]bool{}}
 	s.start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	s.Now = s.start
 	s.Faults.Delay = 10 * time.Millisecond
@@ -133,8 +140,15 @@ func (s *Sim) next() (time.Time, func()) {
 		do = func() { heap.Pop(&s.events).(event).do() }
 	}
 	for _, h := range s.hosts {
-		for _, e := range h.Ends {
-			if d := e.M.Deadline(); !d.IsZero() && (do == nil || d.Before(at)) {
+		for i := 0; i < len(h.live); i++ {
+			e := h.live[i]
+			d := e.M.Deadline()
+			if d.IsZero() && e.Closed != nil && !s.Now.Before(e.Closed.Until) {
+				h.live = slices.Delete(h.live, i, i+1)
+				i--
+				continue
+			}
+			if !d.IsZero() && (do == nil || d.Before(at)) {
 				at, do = d, func() { e.input(func() { e.M.Tick(s.Now) }) }
 			}
 		}
@@ -188,7 +202,11 @@ func (s *Sim) carry(d Datagram) {
 func (s *Sim) deliver(d Datagram) {
 	for _, h := range s.hosts {
 		if path, ok := h.receives(d); ok {
-			h.datagram(path, d.Data)
+			if d.esp {
+				h.opened(d.Data)
+			} else {
+				h.datagram(path, d.Data)
+			}
 			return
 		}
 	}

@@ -24,7 +24,7 @@ func importTable() []may {
 		{pkg: "ike/auth", imports: []string{"ike/wire", "ike/suite"}},
 		{pkg: "ike/pad", imports: []string{"ike/wire", "ike/auth", "esp/ts"}},
 		{pkg: "ike/gate", imports: []string{"ike/wire"}},
-		{pkg: "ike/iketest", imports: []string{"ike/...", "esp/ts"}},
+		{pkg: "ike/iketest", imports: []string{"ike/...", "esp", "esp/ts"}},
 		{pkg: "ike", imports: []string{"ike/wire", "ike/suite", "esp/ts"}},
 
 		{pkg: "tokens", imports: []string{"esp/ts"}},
