@@ -266,11 +266,11 @@ func (m *Machine) checkSelected(msg *message, t *childTask, nr []byte) (selected
 	}
 	if !within(t.req.Pair, s.pair) && !m.faulty(faultWiden) {
 		// RFC 7296, Section 2.9: a subset and nothing else (ADV-E3).
-		return s, m.mismatch(msg.Exchange, "traffic selectors", "within "+t.req.Pair.String(), s.pair.String(), nil)
+		return s, m.mismatch(msg.Exchange, WhatSelectors, "within "+t.req.Pair.String(), s.pair.String(), nil)
 	}
 	if t.rekey != 0 && !within(s.pair, t.req.Pair) {
 		// RFC 7296, Section 2.9.2 (ADV-E4).
-		return s, m.mismatch(msg.Exchange, "traffic selectors", "all of "+t.req.Pair.String(), s.pair.String(), nil)
+		return s, m.mismatch(msg.Exchange, WhatSelectors, "all of "+t.req.Pair.String(), s.pair.String(), nil)
 	}
 	if t.first {
 		return s, nil

@@ -83,11 +83,14 @@ func (e *TimeoutError) Temporary() bool { return true }
 // Unwrap returns what was last heard.
 func (e *TimeoutError) Unwrap() error { return e.Last }
 
+// WhatSelectors is the What of a MismatchError about traffic selectors.
+const WhatSelectors = "traffic selectors"
+
 // MismatchError says that the peer's message does not fit what was asked.
 type MismatchError struct {
 	Peer     string
 	Exchange wire.ExchangeType
-	What     string // e.g. "traffic selectors"
+	What     string // e.g. WhatSelectors
 	Want     string // what was expected
 	Got      string // what came
 	Err      error

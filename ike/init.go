@@ -448,7 +448,7 @@ func (m *Machine) initRequested(now time.Time, msg *wire.Message, raw []byte) er
 	}
 	s, _, chosen, mis := suite.ChooseIKE(sa.Proposals, m.cfg.Proposals)
 	if mis != nil {
-		m.initRefuse(now, wire.NotifyNoProposalChosen, nil, mis) // ADV-B9
+		m.initRefuse(now, wire.NotifyNoProposalChosen, nil, mis.Detach()) // ADV-B9
 		return nil
 	}
 	if ke.Group != s.Group {

@@ -70,6 +70,9 @@ func (m *Mismatch) Error() string {
 		m.Protocol, m.First(), short(m.Offered), short(m.Ours))
 }
 
+// Lists returns both sides' proposals as text, within the bounds of what Error prints.
+func (m *Mismatch) Lists() (offered, ours []string) { return listed(m.Offered), listed(m.Ours) }
+
 // Detach returns a copy that aliases neither a received datagram nor the
 // arguments of the call that failed.
 func (m *Mismatch) Detach() *Mismatch {
@@ -98,27 +101,23 @@ func short(ps []wire.Proposal) string {
 	if len(ps) == 0 {
 		return "nothing"
 	}
-	var b strings.Builder
-	b.WriteString("[")
+	return "[" + strings.Join(listed(ps), ", ") + "]"
+}
+
+// listed is a peer's list as text, cut to what an operator can read.
+func listed(ps []wire.Proposal) []string {
+	out := make([]string, 0, min(len(ps), listedProposals+1))
 	for i, p := range ps {
 		if i == listedProposals {
-			fmt.Fprintf(&b, ", and %d more", len(ps)-i)
-			break
+			return append(out, fmt.Sprintf("and %d more", len(ps)-i))
 		}
-		if i > 0 {
-			b.WriteString(", ")
+		cut := ""
+		if len(p.Transforms) > listedTransforms {
+			p.Transforms, cut = p.Transforms[:listedTransforms], "-…"
 		}
-		cut := len(p.Transforms) > listedTransforms
-		if cut {
-			p.Transforms = p.Transforms[:listedTransforms]
-		}
-		b.WriteString(String(p))
-		if cut {
-			b.WriteString("-…")
-		}
+		out = append(out, String(p)+cut)
 	}
-	b.WriteString("]")
-	return b.String()
+	return out
 }
 
 // words lists the transforms of a type.

@@ -128,7 +128,7 @@ func TestNoProposal(t *testing.T) {
 				t.Errorf("it came up:\n%s", out)
 			}
 			w.swan.Await(`received NO_PROPOSAL_CHOSEN notify`)
-			m := w.host.Await(`level=(?:WARN|INFO) msg="(?:child SA refused|IKE SA failed)" .*(?:error|reason)="((?:[^"\\]|\\.)*)"`)
+			m := w.host.Await(`level=WARN .*event=proposal-mismatch-(?:ike|child) .*error="((?:[^"\\]|\\.)*)"`)
 			names(t, m[0], r.words...)
 			row.Note("%s", m[1])
 			w.noESP()

@@ -145,15 +145,20 @@ func (k *keyer) initiate(now time.Time, c *Conn, remote int, as []*acquire) {
 			case err == nil && len(addrs) > 0:
 				k.start(now, c, remote, netip.AddrPortFrom(addrs[0].Unmap(), r.Port), as)
 			case remote+1 < len(c.Remotes) && !k.stopping:
-				k.log.Warn("unknown host, trying the next address", "connection", c.Name, "host", r.Host, "error", err)
+				k.unknownHost(now, c, r.Host, err)
 				k.initiate(now, c, remote+1, as)
 			default:
+				k.unknownHost(now, c, r.Host, err)
 				for _, a := range as {
 					k.failAcquire(a.ref, fmt.Errorf("engine: connection %s: unknown host %s: %w", c.Name, r.Host, err))
 				}
 			}
 		})
 	})
+}
+
+func (k *keyer) unknownHost(now time.Time, c *Conn, host string, err error) {
+	k.report(now, Event{Kind: EventPeerAddrFailed, Connection: c.Name, Reason: "unknown host " + host, Err: err})
 }
 
 func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as []*acquire) {
@@ -180,7 +185,7 @@ func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as 
 		fail(fmt.Errorf("engine: connection %s: %w", c.Name, err))
 		return
 	}
-	s := k.add(m, gate.Key{SPI: m.LocalSPI(), Initiator: true}, c, path)
+	s := k.add(now, m, gate.Key{SPI: m.LocalSPI(), Initiator: true}, c, path)
 	s.initiator, s.remote = true, remote
 	k.gate.Add(s.key)
 	k.log.Debug("IKE SA initiated", "connection", c.Name, "path", path.String())
@@ -215,7 +220,9 @@ func pickLocal(locals []netip.AddrPort, remotePort uint16) netip.AddrPort {
 // giveUp leaves an address that is silent for the peer's next one. Left to itself the
 // machine would try the first for longer than anybody waits.
 func (k *keyer) giveUp(now time.Time, s *ikeSA) {
-	k.log.Info("no answer, trying the next address", "connection", s.conn.Name, "address", s.tries.to)
+	e := s.event(EventPeerInitUnreachable)
+	e.Reason = s.tries.describe(now) + ", trying the next address"
+	k.report(now, e)
 	as := k.takeOver(s)
 	s.deleted = true
 	s.m.Delete(now)

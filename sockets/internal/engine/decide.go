@@ -13,21 +13,44 @@ import (
 	"github.com/btns-go/btns/ike/wire"
 	"github.com/btns-go/btns/latch"
 	"github.com/btns-go/btns/sockets/internal/datapath"
+	"github.com/btns-go/btns/tokens"
 )
 
 // decide answers whether a peer gets the child SA it asks for. It reads one snapshot of
 // everything, and breaks the latches that stand against an authenticated peer before it
 // says yes (RFC 5660, Section 2.3).
 func (k *keyer) decide(now time.Time, s *ikeSA, w *ike.WorkDecide) {
-	r, err := k.judge(w)
+	r, err := k.judge(now, w)
 	if err != nil {
-		k.log.Info("child SA refused", "peer", s.name(), "notify", r.Refuse, "reason", err)
 		r.Err = err
+		k.refusedChild(now, s, w, r)
+	} else if granted := r.Pair; !granted.Covers(w.Pair) {
+		e := s.event(EventTSNarrowed)
+		e.Child.Name = r.Name
+		e.Child.selectors(granted)
+		e.Offers.Peer = []string{w.Pair.String()}
+		k.report(now, e)
 	}
 	s.m.Complete(now, w.ID, r)
 }
 
-func (k *keyer) judge(w *ike.WorkDecide) (*ike.DecideResult, error) {
+// refusedChild reports a child SA that a peer does not get.
+func (k *keyer) refusedChild(now time.Time, s *ikeSA, w *ike.WorkDecide, r *ike.DecideResult) {
+	exchange := wire.ExchangeCreateChildSA
+	if w.First {
+		exchange = wire.ExchangeIKEAuth
+	}
+	name := r.Name
+	if p, _ := w.Peer.(*peer); p != nil && name == "" && len(p.conn.Children) == 1 {
+		name = p.conn.Children[0].Name
+	}
+	k.childFails(now, s, name, &ike.NotifyError{Type: r.Refuse, Peer: s.name(), Exchange: exchange, Err: r.Err})
+	if w.First {
+		k.kept(now, s, name)
+	}
+}
+
+func (k *keyer) judge(now time.Time, w *ike.WorkDecide) (*ike.DecideResult, error) {
 	p, _ := w.Peer.(*peer)
 	if p == nil {
 		return refused(wire.NotifyAuthenticationFailed), errors.New("no authenticated peer")
@@ -39,33 +62,34 @@ func (k *keyer) judge(w *ike.WorkDecide) (*ike.DecideResult, error) {
 	asked := ts.Pair{Local: w.Pair.Local, Remote: w.Pair.Remote.Intersect(own)}
 	q := spd.Query{Pair: asked, Peer: p.canonical, ByID: p.entry.ByID, BTNS: p.data.Anonymous}
 	var why error
-	code := wire.NotifyTSUnacceptable
+	no := refused(wire.NotifyTSUnacceptable)
 	for policy, pair := range k.dp.Policy().Select(q) {
 		cc := k.confs[policy.Child]
 		if cc == nil || cc.Conn != p.conn {
 			continue
 		}
-		r, err := k.fit(p, cc, pair, w)
+		r, err := k.fit(now, p, cc, pair, w)
 		if err == nil {
 			return r, nil
 		}
 		if why == nil {
-			why, code = err, r.Refuse // of the first child whose selectors fit
+			why, no = err, r // of the first child whose selectors fit
+			no.Name = cc.Name
 		}
 	}
 	if why == nil {
-		why = fmt.Errorf("%s asks for %s; it may own %s, and no child of connection %s covers that", p.canonical, w.Pair, own, p.conn.Name)
+		why = selectorError(p, w.Pair)
 	}
-	return refused(code), why
+	return no, why
 }
 
 func refused(t wire.NotifyType) *ike.DecideResult { return &ike.DecideResult{Refuse: t} }
 
 // fit says whether the peer gets child cc over pair, which the PAD and the SPD have
 // narrowed (RFC 7296, Section 2.9).
-func (k *keyer) fit(p *peer, cc *ChildConf, pair ts.Pair, w *ike.WorkDecide) (*ike.DecideResult, error) {
+func (k *keyer) fit(now time.Time, p *peer, cc *ChildConf, pair ts.Pair, w *ike.WorkDecide) (*ike.DecideResult, error) {
 	if cc.Transport && !w.Transport {
-		return refused(wire.NotifyNoProposalChosen), fmt.Errorf("%s asks for tunnel mode, child %s wants transport mode", p.canonical, cc.Name)
+		return refused(wire.NotifyNoProposalChosen), &ModeError{p.canonical, cc.Name}
 	}
 	ours := cc.ESP
 	if w.First {
@@ -79,7 +103,7 @@ func (k *keyer) fit(p *peer, cc *ChildConf, pair ts.Pair, w *ike.WorkDecide) (*i
 	if cc.Transport {
 		mode = esp.ModeTransport
 	}
-	pair, err := k.clear(p, pair, params(p, es, mode))
+	pair, err := k.clear(now, p, pair, params(p, es, mode))
 	if err != nil {
 		return refused(wire.NotifyTSUnacceptable), err
 	}
@@ -96,7 +120,7 @@ func (k *keyer) fit(p *peer, cc *ChildConf, pair ts.Pair, w *ike.WorkDecide) (*i
 
 // clear makes way for a child SA of p over pair, or says who stands in it. What it
 // returns is narrowed around latches where that is possible (LATCH-26).
-func (k *keyer) clear(p *peer, pair ts.Pair, params *latch.Params) (ts.Pair, error) {
+func (k *keyer) clear(now time.Time, p *peer, pair ts.Pair, params *latch.Params) (ts.Pair, error) {
 	if p.data.Anonymous {
 		// Nobody vouches for this peer: it never takes over what somebody else holds.
 		for _, other := range k.sas {
@@ -105,7 +129,7 @@ func (k *keyer) clear(p *peer, pair ts.Pair, params *latch.Params) (ts.Pair, err
 			}
 			for _, c := range other.children {
 				if c.Pair.Remote.Overlaps(pair.Remote) {
-					return pair, fmt.Errorf("%s claims %s, which %s holds", p.canonical, pair.Remote, other.peer.canonical)
+					return pair, &TakenError{p.canonical, pair.Remote.String(), other.peer.canonical}
 				}
 			}
 		}
@@ -115,12 +139,11 @@ func (k *keyer) clear(p *peer, pair ts.Pair, params *latch.Params) (ts.Pair, err
 		return pair, nil
 	}
 	if p.data.Anonymous {
-		return pair, fmt.Errorf("%s conflicts with the latch of %s", p.canonical, conflicts[0].Flow())
+		return pair, &TakenError{Peer: p.canonical, Wanted: conflicts[0].Flow().String()}
 	}
 	pair, conflicts = latch.NarrowAround(pair, conflicts)
 	for _, l := range conflicts {
-		k.log.Warn("latch broken", "flow", l.Flow().String(), "by", p.canonical)
-		k.latches.Break(l, latch.ReasonConflict, p.canonical+" was authenticated for this flow").Deliver()
+		k.alerts(now, k.latches.Break(l, latch.ReasonConflict, p.canonical+" was authenticated for this flow"))
 	}
 	return pair, nil
 }
@@ -153,7 +176,7 @@ func (k *keyer) children(p *peer) (n int) {
 }
 
 // install carries out the two halves of a new child SA.
-func (k *keyer) installInbound(s *ikeSA, o *ike.ChildInbound) {
+func (k *keyer) installInbound(now time.Time, s *ikeSA, o *ike.ChildInbound) {
 	mode := esp.ModeTunnel
 	if o.Transport {
 		mode = esp.ModeTransport
@@ -175,7 +198,7 @@ func (k *keyer) installInbound(s *ikeSA, o *ike.ChildInbound) {
 	if err != nil {
 		// The SPI is reserved and the suite was chosen from what we can do: this is a bug
 		// here, and the SA must not stand with one direction only.
-		k.log.Error("child SA not installed", "peer", s.name(), "child", o.Name, "error", err)
+		k.childFails(now, s, o.Name, err)
 		return
 	}
 	s.children[o.InSPI] = c
@@ -190,11 +213,14 @@ func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
 	err := k.dp.InstallOutbound(c, o.OutSPI, esp.Key(o.Key))
 	o.Key.Zero()
 	if err != nil {
-		k.log.Error("child SA not installed", "peer", s.name(), "child", o.Name, "error", err)
+		k.childFails(now, s, o.Name, err)
 		return
 	}
-	k.log.Info("child SA up", "peer", s.name(), "child", o.Name, "mode", c.Mode.String(), "suite", c.Suite.String(),
-		"in", fmt.Sprintf("%08x", c.InSPI), "out", fmt.Sprintf("%08x", o.OutSPI), "ts", o.Pair.String())
+	e := s.childEvent(EventChildUpDown, c)
+	if e.Up = true; o.Replaces != 0 {
+		e.Kind, e.Up, e.Child.OldSPIIn = EventChildRekey, false, tokens.SPI(o.Replaces)
+	}
+	k.report(now, e)
 	k.answered(now, s, o.Ref, c)
 }
 

@@ -12,8 +12,11 @@
 //
 // Close order: the stack aborts its connections (their resets still find SAs) · peers are
 // told that the SAs end (the wire still works) · the keyer ends · the pool and name
-// look-ups end · the data path closes the wire, which ends the receiver, and erases all
-// keys.
+// look-ups end, and with them the events · the data path closes the wire, which ends the
+// receiver, and erases all keys.
+//
+// Events: what becomes of SAs, and why not, is told in one place, report: as a log line and
+// as an Event to every Watcher. Strangers have an allowance of both.
 //
 // Memory: received IKE datagrams are the keyer's from the data path's callback on, and
 // free after the machine has seen them. Limits: see limits.go.
@@ -101,7 +104,7 @@ func New(cfg Config) (*Engine, error) {
 			k.mail.post(func(now time.Time) { k.acquire(now, a) })
 		},
 		Alerts: func(as latch.Alerts) {
-			k.mail.post(func(time.Time) { as.Deliver() })
+			k.mail.post(func(now time.Time) { k.alerts(now, as) })
 		},
 		IKE: k.receive,
 		FirstInbound: func(c *datapath.Child) {
@@ -114,7 +117,7 @@ func New(cfg Config) (*Engine, error) {
 			k.mail.post(func(now time.Time) { k.exhausted(now, c) })
 		},
 		Moved: func(c *datapath.Child, p tun.Path) {
-			k.mail.post(func(time.Time) { k.moved(c, p) })
+			k.mail.post(func(now time.Time) { k.moved(now, c, p) })
 		},
 	})
 	if err != nil {
@@ -187,6 +190,7 @@ func (e *Engine) Close() error {
 		}
 		e.k.resolving.Wait()
 		e.k.pool.close()
+		e.k.events.close(ErrClosed)
 		// The end of ctx has closed the data path already, unless that is still coming.
 		if err := e.Data.Close(); !errors.Is(err, net.ErrClosed) {
 			e.closeErr = errors.Join(e.closeErr, err)
@@ -291,13 +295,15 @@ func (k *keyer) exhausted(now time.Time, c *datapath.Child) {
 
 // moved follows a peer whose packets come from elsewhere, which only a NAT in between
 // explains (RFC 7296, Section 2.23). The packet was authentic and the newest of its SA.
-func (k *keyer) moved(c *datapath.Child, p tun.Path) {
+func (k *keyer) moved(now time.Time, c *datapath.Child, p tun.Path) {
 	s := k.owner(c)
 	if s == nil || s.est == nil || !s.est.Encap || !s.est.RemoteNAT {
 		return
 	}
-	k.log.Info("peer moved", "peer", s.name(), "from", c.CurrentPath().String(), "to", p.String())
+	e := s.childEvent(EventIKEUpdate, c)
+	e.IKE.Local, e.IKE.Remote, e.IKE.OldRemote = p.Local, p.Remote, c.CurrentPath().Remote
 	k.dp.SetPath(c, p)
+	k.report(now, e)
 }
 
 // owner is the IKE SA of a child that is still installed.
@@ -308,9 +314,9 @@ func (k *keyer) owner(c *datapath.Child) *ikeSA {
 	return nil
 }
 
-func newIKESA(m *ike.Machine, key gate.Key, c *Conn, path ike.Path, num uint64) *ikeSA {
+func newIKESA(now time.Time, m *ike.Machine, key gate.Key, c *Conn, path ike.Path, num uint64) *ikeSA {
 	return &ikeSA{
-		m: m, key: key, conn: c, path: path, num: num, timer: -1,
+		m: m, key: key, conn: c, path: path, num: num, made: now, timer: -1,
 		children: map[uint32]*datapath.Child{}, shared: map[latch.Params]*latch.Params{},
 	}
 }

@@ -531,7 +531,7 @@ func TestStatusGuessesNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newIKESA(m, gate.Key{}, cfg.Conns[0], path, 1)
+	s := newIKESA(time.Now(), m, gate.Key{}, cfg.Conns[0], path, 1)
 	if st := s.look(time.Now()).status(); st.Name != "" || st.LocalID != "" || strings.Contains(s.name(), cfg.Conns[0].Name) {
 		t.Errorf("%s: %+v", s.name(), st)
 	}

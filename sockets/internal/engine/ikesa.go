@@ -22,6 +22,7 @@ type ikeSA struct {
 	m         *ike.Machine
 	key       gate.Key
 	num       uint64 // as people count them
+	made      time.Time
 	initiator bool
 	conn      *Conn // a responder's first guess until peer is set
 	remote    int   // initiator: index into conn.Remotes
@@ -37,6 +38,7 @@ type ikeSA struct {
 	deleted  bool     // we asked for its end
 	stranger bool     // counts as one of keyer.strangers
 	next     bool     // made by rekeying another, which still has the children
+	rekeyed  bool     // another has taken its place
 	err      error    // Failed
 	claimed  error    // Unverified
 
@@ -116,16 +118,16 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 	case *ike.Established:
 		k.established(now, s, o)
 	case *ike.ChildInbound:
-		k.installInbound(s, o)
+		k.installInbound(now, s, o)
 	case *ike.ChildOutbound:
 		k.installOutbound(now, s, o)
 	case *ike.ChildRemoved:
-		k.removeChild(s, o.InSPI, o.Reason)
+		k.removeChild(now, s, o.InSPI, o.Reason)
 		k.revive(o)
 	case *ike.SPIReleased:
 		k.dp.ReleaseSPI(o.SPI)
 	case *ike.ChildFailed:
-		k.childFailed(s, o)
+		k.childFailed(now, s, o)
 	case *ike.Rekeying:
 		k.rekeying(now, s, o.New)
 	case *ike.Rekeyed:
@@ -135,15 +137,19 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 	case *ike.Reauthenticate:
 		k.reauthenticate(now, s, o)
 	case *ike.RekeyFailed:
-		k.log.Warn("child SA not rekeyed", "peer", s.name(), "child", o.Name, "error", o.Err, "next", o.Next)
+		k.rekeyFailed(now, s, o)
 	case *ike.PathChanged:
+		old := s.path
 		s.path = o.Path
 		for _, c := range s.children {
 			k.dp.SetPath(c, espPath(c.CurrentPath().Native(), o.Path))
 		}
+		e := s.event(EventIKEUpdate)
+		e.IKE.OldRemote = old.Remote
+		k.report(now, e)
 	case *ike.Unverified:
 		s.claimed = o.Err
-		k.log.Debug("unauthenticated claim", "peer", s.name(), "claim", o.Err)
+		k.failed(now, s, o.Err)
 	case *ike.KeyLog:
 		if k.cfg.KeyLog != nil {
 			if err := writeKeyLog(k.cfg.KeyLog, o); err != nil {
@@ -152,13 +158,15 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 		}
 	case *ike.Failed:
 		s.err = o.Err
-		k.log.Warn("IKE SA failed", "peer", s.name(), "error", o.Err)
+		if !retries(o.Err) {
+			k.failed(now, s, o.Err)
+		}
 		for _, ref := range s.waiting {
 			k.failAcquire(ref, o.Err)
 		}
 		s.waiting = nil
 	case *ike.Closed:
-		k.closed(s, o)
+		k.closed(now, s, o)
 	}
 }
 
@@ -190,8 +198,9 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 	s.est, s.up, s.path = o, now, o.Path
 	s.tries = attempt{}
 	k.gate.Establish(now, s.key)
-	k.log.Info("IKE SA established", "peer", s.name(), "path", o.Path.String(), "suite", o.Suite.String(),
-		"spi", fmt.Sprintf("%016x-%016x", o.SPIi, o.SPIr), "encap", o.Encap)
+	e := s.event(EventIKEUpDown)
+	e.Up = true
+	k.report(now, e)
 	if !o.InitialContact || s.peer.data.Anonymous {
 		// RFC 7619, Section 2.5 and I1: somebody nobody vouched for replaces nobody.
 		return
@@ -206,7 +215,9 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 
 // replace ends an SA that its peer has lost. What waits for it asks the peer again.
 func (k *keyer) replace(now time.Time, s *ikeSA) {
-	k.log.Info("replaced after initial contact", "peer", s.name())
+	e := s.event(EventUniqueReplace)
+	e.Reason = "the peer made a new one and says that it has no other"
+	k.report(now, e)
 	for _, a := range k.takeOver(s) {
 		k.mail.post(func(now time.Time) { k.request(now, a) })
 	}
@@ -214,7 +225,7 @@ func (k *keyer) replace(now time.Time, s *ikeSA) {
 	k.drain(now, s)
 }
 
-func (k *keyer) removeChild(s *ikeSA, inSPI uint32, why ike.Reason) {
+func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reason) {
 	c := s.children[inSPI]
 	if c == nil {
 		return
@@ -222,7 +233,12 @@ func (k *keyer) removeChild(s *ikeSA, inSPI uint32, why ike.Reason) {
 	delete(s.children, inSPI)
 	delete(k.byChild, inSPI)
 	k.dp.Remove(inSPI)
-	k.log.Info("child SA down", "peer", s.name(), "child", c.Name, "in", fmt.Sprintf("%08x", inSPI), "reason", why.String())
+	if c.OutSPI() == 0 || why == ike.ReasonReplaced && s.m.State() == ike.StateEstablished {
+		return // it was never up, or EventChildRekey told
+	}
+	e := s.childEvent(EventChildUpDown, c)
+	e.Reason = why.String()
+	k.report(now, e)
 }
 
 // revive makes a child SA again that is gone, if its configuration says so (swanctl.conf's
@@ -240,12 +256,46 @@ func (k *keyer) revive(o *ike.ChildRemoved) {
 	})
 }
 
-func (k *keyer) childFailed(s *ikeSA, o *ike.ChildFailed) {
-	if s.est != nil {
-		k.log.Warn("child SA refused", "peer", s.name(), "child", o.Name, "error", o.Err)
+func (k *keyer) childFailed(now time.Time, s *ikeSA, o *ike.ChildFailed) {
+	if s.m.State() == ike.StateEstablished { // else the IKE SA's end tells
+		k.childFails(now, s, o.Name, o.Err)
+		if first(o.Err) {
+			k.kept(now, s, o.Name)
+		}
 	}
 	s.settle(o.Ref)
 	k.failAcquire(o.Ref, o.Err)
+}
+
+// retries tells whether an initiator was only told which group to use: it comes again
+// (RFC 7296, Section 1.2).
+func retries(err error) bool {
+	var no *ike.NotifyError
+	return errors.As(err, &no) && !no.Remote && no.Type == wire.NotifyInvalidKEPayload
+}
+
+// first tells whether a child SA was refused that IKE_AUTH had asked for.
+func first(err error) bool {
+	var no *ike.NotifyError
+	var mis *ike.MismatchError
+	return errors.As(err, &no) && no.Exchange == wire.ExchangeIKEAuth || errors.As(err, &mis) && mis.Exchange == wire.ExchangeIKEAuth
+}
+
+// kept reports an IKE SA that stands without the child SA it was made for (RFC 7296,
+// Section 1.2).
+func (k *keyer) kept(now time.Time, s *ikeSA, child string) {
+	e := s.event(EventKeepOnChildSAFailure)
+	e.Child.Name = child
+	k.report(now, e)
+}
+
+func (k *keyer) rekeyFailed(now time.Time, s *ikeSA, o *ike.RekeyFailed) {
+	e := s.event(kindOf(o.Err, true))
+	if c := s.children[o.InSPI]; c != nil {
+		e = s.childEvent(e.Kind, c)
+	}
+	e.Child.Name, e.Reason, e.Retry = o.Name, "not rekeyed", o.Next
+	k.blame(now, s, e, o.Err)
 }
 
 // settle ends the wait for an acquire that is answered.
@@ -253,21 +303,33 @@ func (s *ikeSA) settle(ref uint64) {
 	s.waiting = slices.DeleteFunc(s.waiting, func(r uint64) bool { return r == ref })
 }
 
-func (k *keyer) closed(s *ikeSA, o *ike.Closed) {
+func (k *keyer) closed(now time.Time, s *ikeSA, o *ike.Closed) {
 	for spi := range s.children {
-		k.removeChild(s, spi, o.Reason)
+		k.removeChild(now, s, spi, o.Reason)
 	}
 	for _, ref := range s.waiting {
 		k.failAcquire(ref, fmt.Errorf("engine: IKE SA with %s closed: %s", s.name(), o.Reason))
 	}
 	s.waiting = nil
 	k.forget(s)
-	if s.est != nil {
-		k.log.Info("IKE SA closed", "peer", s.name(), "reason", o.Reason.String())
+	if s.est != nil && !s.rekeyed {
+		k.down(now, s, o.Reason)
 	}
 	if s.until = o.Until; s.until.IsZero() || k.stopping {
 		k.drop(s)
 	}
+}
+
+// down reports the end of an IKE SA that was up.
+func (k *keyer) down(now time.Time, s *ikeSA, why ike.Reason) {
+	e := s.event(EventIKEUpDown)
+	e.Reason, e.Err = why.String(), s.err
+	if why == ike.ReasonExpired {
+		expired := e
+		expired.Kind = EventIKESAExpired
+		k.report(now, expired)
+	}
+	k.report(now, e)
 }
 
 // drop lets go of a closed SA that need not repeat its last answer any more.

@@ -12,6 +12,7 @@ import (
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/auth"
 	"github.com/btns-go/btns/ike/gate"
+	"github.com/btns-go/btns/ike/wire"
 	"github.com/btns-go/btns/latch"
 	"github.com/btns-go/btns/sockets/internal/datapath"
 	"github.com/btns-go/btns/tun"
@@ -35,6 +36,7 @@ type keyer struct {
 
 	resolving sync.WaitGroup
 	overflow  atomic.Uint64 // datagrams lost because the keyer was behind
+	events    hub
 
 	// The keyer's goroutine's.
 	gate      *gate.Gate
@@ -47,6 +49,7 @@ type keyer struct {
 	lastRef   uint64
 	lastNum   uint64
 	strangers int // IKE SAs with anonymous peers that came to us
+	strange   [numEventKinds]allowance
 	scratch   []byte
 	stopping  bool
 }
@@ -113,6 +116,7 @@ func (k *keyer) tick(now time.Time) {
 	}
 	for _, key := range k.gate.Expire(now, nil) {
 		if s := k.sas[key]; s != nil {
+			k.failed(now, s, &ike.TimeoutError{Peer: s.name(), Path: s.path, Exchange: wire.ExchangeIKEAuth, Elapsed: now.Sub(s.made), Waited: true})
 			s.m.Delete(now)
 			k.drain(now, s)
 		}
@@ -136,8 +140,10 @@ func (k *keyer) datagram(now time.Time, path ike.Path, b []byte) {
 	v := k.gate.Classify(now, gate.Path(path), b)
 	switch v.Kind {
 	case gate.Drop:
+		k.stray(now, path, v.Reason)
 	case gate.Reply:
 		k.transmit(path, v.Reply)
+		k.stray(now, path, v.Reason)
 	case gate.Existing:
 		s := k.sas[v.Key]
 		if s == nil {
@@ -163,14 +169,14 @@ func (k *keyer) respond(now time.Time, path ike.Path, b []byte, v gate.Verdict) 
 	}
 	m, err := ike.NewResponder(cfg, path, b, now)
 	if err != nil {
-		k.log.Debug("IKE_SA_INIT dropped", "from", path.Remote.String(), "error", err)
+		k.report(now, Event{Kind: EventParseErrorBody, Unauthenticated: true, IKE: EventIKE{Local: path.Local, Remote: path.Remote}, Err: err})
 		return
 	}
 	// Without an SPI the machine answers with a refusal and is gone: no state to count.
 	if m.LocalSPI() != 0 && !k.gate.Open(now, v, m.LocalSPI()) {
 		return // its SPI is another's: nothing was sent yet, the peer will ask again
 	}
-	k.drain(now, k.add(m, gate.Key{SPI: m.LocalSPI()}, first, path))
+	k.drain(now, k.add(now, m, gate.Key{SPI: m.LocalSPI()}, first, path))
 }
 
 func (k *keyer) responderConfig(from netip.Addr) (*ike.Config, *Conn) {
@@ -207,9 +213,9 @@ func (c *Conn) mayComeFrom(from netip.Addr) bool {
 	return len(c.Remotes) == 0
 }
 
-func (k *keyer) add(m *ike.Machine, key gate.Key, c *Conn, path ike.Path) *ikeSA {
+func (k *keyer) add(now time.Time, m *ike.Machine, key gate.Key, c *Conn, path ike.Path) *ikeSA {
 	k.lastNum++
-	s := newIKESA(m, key, c, path, k.lastNum)
+	s := newIKESA(now, m, key, c, path, k.lastNum)
 	k.sas[key] = s
 	k.byMachine[m] = s
 	k.byConn[c] = append(k.byConn[c], s)
@@ -237,6 +243,7 @@ func (k *keyer) forget(s *ikeSA) {
 // shutdown deletes all SAs and tells the peers (RFC 7296, Section 1.4.1).
 func (k *keyer) shutdown(now time.Time) {
 	k.stopping = true
+	k.report(now, Event{Kind: EventShutdown})
 	all := make([]*ikeSA, 0, len(k.sas))
 	for _, s := range k.sas {
 		all = append(all, s)

@@ -18,6 +18,16 @@ const (
 	// maxStrangers bounds IKE SAs with anonymous peers that came to us: about 40 MiB.
 	maxStrangers = 16384
 
+	// eventBuffer is how many events wait for a reader: a restart of a host with 100 peers,
+	// at half a KiB each.
+	eventBuffer = 1024
+
+	// strangerBurst and strangerGap bound what strangers can put into the log and into
+	// events: for each kind ten at once, and one more each second. An operator sees that
+	// something is wrong, and with whom; Status has the numbers.
+	strangerBurst = 10
+	strangerGap   = time.Second
+
 	// closeGrace is how long Close waits for peers to answer a Delete.
 	closeGrace = time.Second
 

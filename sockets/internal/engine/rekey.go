@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/btns-go/btns/ike"
@@ -14,7 +13,7 @@ import (
 // once (RFC 7296, Section 2.8.1).
 func (k *keyer) rekeying(now time.Time, s *ikeSA, m *ike.Machine) {
 	k.lastNum++
-	n := newIKESA(m, gate.Key{SPI: m.LocalSPI(), Initiator: m.Role() == ike.Initiator}, s.conn, s.path, k.lastNum)
+	n := newIKESA(now, m, gate.Key{SPI: m.LocalSPI(), Initiator: m.Role() == ike.Initiator}, s.conn, s.path, k.lastNum)
 	n.initiator, n.peer, n.remote, n.shared, n.next = m.Role() == ike.Initiator, s.peer, s.remote, s.shared, true
 	k.sas[n.key] = n
 	k.byMachine[m] = n
@@ -42,7 +41,10 @@ func (k *keyer) rekeyed(now time.Time, s *ikeSA, o *ike.Rekeyed) {
 	k.gate.Establish(now, to.key)
 	k.forget(from)
 	k.byConn[to.conn] = append(k.byConn[to.conn], to)
-	k.log.Info("IKE SA rekeyed", "peer", to.name(), "suite", o.Suite.String(), "spi", fmt.Sprintf("%016x-%016x", o.SPIi, o.SPIr))
+	from.rekeyed = true
+	e := to.event(EventIKERekey)
+	e.IKE.OldNum = from.num
+	k.report(now, e)
 	other := from
 	if s == from {
 		other = to
@@ -75,7 +77,9 @@ func (k *keyer) rekeyChild(now time.Time, s *ikeSA, w *ike.WorkRekey) {
 // ends when they are up (RFC 7296, Section 2.8.3). A responder can only hope that the peer
 // does.
 func (k *keyer) reauthenticate(now time.Time, s *ikeSA, o *ike.Reauthenticate) {
-	k.log.Info("IKE SA is to be reauthenticated", "peer", s.name(), "reason", o.Err, "deadline", o.Deadline)
+	e := s.event(EventIKEReauth)
+	e.Err, e.Retry = o.Err, o.Deadline
+	k.report(now, e)
 	if k.stopping || s.deleted || len(s.conn.Remotes) == 0 {
 		return
 	}

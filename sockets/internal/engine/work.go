@@ -103,23 +103,32 @@ func (k *keyer) sign(now time.Time, s *ikeSA, w *ike.WorkSign) {
 	if conn.Local.Key == nil {
 		data, err := auth.PSKAuth(w.PRF, conn.PSK, w.Octets)
 		s.m.Complete(now, w.ID, &ike.SignResult{
-			Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: err})
+			Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: signed(err)})
 		return
 	}
 	key := conn.Local.Key
 	k.offload(s, w.ID, func() ike.WorkResult {
 		a, err := auth.Sign(key, w.Octets, w.PeerHashes)
-		return &ike.SignResult{Auth: a, Err: err}
+		return &ike.SignResult{Auth: a, Err: signed(err)}
 	})
+}
+
+func signed(err error) error {
+	if err != nil {
+		err = &signError{err}
+	}
+	return err
 }
 
 // verify finds the peer's PAD entry (RFC 5386, Section 2, in that order) and checks AUTH
 // with the credential the entry holds. Nothing else makes a peer.
 func (k *keyer) verify(now time.Time, s *ikeSA, w *ike.WorkVerify) {
-	refuse := func(err error) { s.m.Complete(now, w.ID, &ike.VerifyResult{Err: err}) }
+	refuse := func(now time.Time, err error) {
+		s.m.Complete(now, w.ID, &ike.VerifyResult{Err: k.authError(s, w, err)})
+	}
 	id, err := pad.FromWire(&w.AssertedID)
 	if err != nil {
-		refuse(err)
+		refuse(now, err)
 		return
 	}
 	method := pad.MethodPublicKey
@@ -128,19 +137,19 @@ func (k *keyer) verify(now time.Time, s *ikeSA, w *ike.WorkVerify) {
 	}
 	entry, found := k.lookup(s, id, method, w.SPKI)
 	if err := found.Err(); err != nil {
-		refuse(err)
+		refuse(now, err)
 		return
 	}
 	conn := k.conns[entry.Conn]
 	if conn == nil {
-		refuse(fmt.Errorf("PAD entry %s belongs to no connection", entry.Name))
+		refuse(now, fmt.Errorf("PAD entry %s belongs to no connection", entry.Name))
 		return
 	}
 	p := &peer{conn: conn, entry: entry, id: id, outer: w.Path.Remote.Addr()}
 
 	if method == pad.MethodPSK {
 		if err := auth.VerifyPSK(w.PRF, conn.PSK, &w.Auth, w.Octets); err != nil {
-			refuse(fmt.Errorf("%s does not hold the shared key of connection %s: %w", id, conn.Name, err))
+			refuse(now, fmt.Errorf("it does not hold the shared key of connection %s: %w", conn.Name, err))
 			return
 		}
 		k.accept(now, s, w.ID, p)
@@ -162,8 +171,7 @@ func (k *keyer) verify(now time.Time, s *ikeSA, w *ike.WorkVerify) {
 		}
 		k.mail.post(func(now time.Time) {
 			if proven == nil {
-				s.m.Complete(now, w.ID, &ike.VerifyResult{
-					Err: fmt.Errorf("%s does not hold the key of connection %s: %w", id, conn.Name, errors.Join(errs...))})
+				refuse(now, fmt.Errorf("it does not hold the key of connection %s: %w", conn.Name, errors.Join(errs...)))
 			} else {
 				p.spki = proven
 				k.accept(now, s, w.ID, p)
@@ -189,7 +197,7 @@ func (k *keyer) accept(now time.Time, s *ikeSA, id ike.WorkID, p *peer) {
 	if p.entry.Kind.BTNS() && !s.initiator {
 		// Anybody can make keys: strangers share a quota, and never use that of known peers.
 		if k.strangers >= maxStrangers {
-			s.m.Complete(now, id, &ike.VerifyResult{Err: fmt.Errorf("%d IKE SAs with anonymous peers stand already", maxStrangers)})
+			s.m.Complete(now, id, &ike.VerifyResult{Err: &RoomError{"IKE SAs with anonymous peers", maxStrangers}})
 			return
 		}
 		k.strangers++
