@@ -34,16 +34,29 @@ func (s *socket) alert(a latch.Alert) {
 }
 
 // A Conn is a latched TCP connection: every byte in and out is protected by SAs with the
-// peer identity and protection of its birth (RFC 5660). It behaves as *net.TCPConn does.
+// peer identity and protection of its birth (RFC 5660). It behaves as *net.TCPConn does,
+// CloseRead, CloseWrite, SetNoDelay, SetLinger, SetKeepAlive and SetKeepAliveConfig included.
 type Conn struct {
-	*netstack.TCPConn
+	stream
 	s *socket
 }
 
 var _ net.Conn = (*Conn)(nil)
 
+// A stream is what a Conn passes on of netstack's connection. What could move it to other
+// SAs stays inside.
+type stream interface {
+	net.Conn
+	CloseRead() error
+	CloseWrite() error
+	SetNoDelay(on bool) error
+	SetLinger(seconds int) error
+	SetKeepAlive(on bool) error
+	SetKeepAliveConfig(cfg net.KeepAliveConfig) error
+}
+
 func newConn(s *socket, c *netstack.TCPConn) *Conn {
-	conn := &Conn{TCPConn: c, s: s}
+	conn := &Conn{stream: c, s: s}
 	s.alertTo(c.Abort)
 	c.OnGone(s.data.Close)
 	return conn
@@ -66,10 +79,21 @@ func (s *socket) alertTo(abort func(error)) {
 func (c *Conn) PToken() *tokens.PToken { return c.s.ptoken() }
 
 // A PacketConn is a UDP socket. Connected ones are latched like a Conn; on others each
-// datagram comes and goes with a PToken of its own. It behaves as *net.UDPConn does.
+// datagram comes and goes with a PToken of its own. It behaves as *net.UDPConn does, with
+// ReadFromUDPAddrPort and WriteToUDPAddrPort.
 type PacketConn struct {
-	*netstack.UDPConn
+	datagrams
+	c *netstack.UDPConn
 	s *socket
+}
+
+// datagrams is to a PacketConn what stream is to a Conn.
+type datagrams interface {
+	net.Conn
+	ReadFrom(b []byte) (int, net.Addr, error)
+	WriteTo(b []byte, addr net.Addr) (int, error)
+	ReadFromUDPAddrPort(b []byte) (int, netip.AddrPort, error)
+	WriteToUDPAddrPort(b []byte, to netip.AddrPort) (int, error)
 }
 
 var (
@@ -79,7 +103,7 @@ var (
 
 func newPacketConn(s *socket, c *netstack.UDPConn) *PacketConn {
 	s.alertTo(c.Abort)
-	return &PacketConn{UDPConn: c, s: s}
+	return &PacketConn{datagrams: c, c: c, s: s}
 }
 
 // PToken is the socket's protection. Before a connected socket's first packet, and on an
@@ -88,7 +112,7 @@ func (c *PacketConn) PToken() *tokens.PToken { return c.s.ptoken() }
 
 // Close closes the socket and ends its latch.
 func (c *PacketConn) Close() error {
-	err := c.UDPConn.Close()
+	err := c.c.Close()
 	c.s.data.Close()
 	return err
 }
@@ -96,7 +120,7 @@ func (c *PacketConn) Close() error {
 // ReadMsg reads one datagram, who sent it, and the protection under which this very
 // datagram came. What does not fit b is lost.
 func (c *PacketConn) ReadMsg(b []byte) (n int, from netip.AddrPort, pt *tokens.PToken, err error) {
-	n, from, _, tag, err := c.UDPConn.ReadMsg(b)
+	n, from, _, tag, err := c.c.ReadMsg(b)
 	if err != nil {
 		return 0, netip.AddrPort{}, nil, err
 	}
@@ -120,5 +144,5 @@ func (c *PacketConn) WriteMsg(b []byte, to netip.AddrPort, pt *tokens.PToken) (i
 	if err != nil {
 		return 0, &net.OpError{Op: "write", Net: "udp", Source: c.LocalAddr(), Err: err}
 	}
-	return c.UDPConn.WriteMsg(b, to, tag)
+	return c.c.WriteMsg(b, to, tag)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/btns-go/btns/ike/auth"
 	"github.com/btns-go/btns/latch"
+	"github.com/btns-go/btns/netstack"
 	"github.com/btns-go/btns/tokens"
 	"github.com/btns-go/btns/tun/tuntest"
 )
@@ -178,7 +179,7 @@ func TestBrokenLatch(t *testing.T) {
 		}
 		a.e.Latches.Break(c.s.data.Latch(), latch.ReasonConflict, "somebody else").Deliver()
 		if early {
-			c = newConn(c.s, c.TCPConn)
+			c = newConn(c.s, c.stream.(*netstack.TCPConn))
 		}
 		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
 		_, err := c.Read(make([]byte, 1))
@@ -312,5 +313,18 @@ func TestCheckFindsContradictions(t *testing.T) {
 	}
 	if _, err := (Config{Connections: []Connection{{Remote: Auth{ID: "%any"}}}}).Check(); err != nil {
 		t.Errorf("btns with %%any: %v", err)
+	}
+}
+
+// Nobody who holds a connection can move it to other SAs, or take its tag for something
+// else (RFC 5660, Section 2).
+func TestConnKeepsItsTag(t *testing.T) {
+	for _, c := range []any{&Conn{}, &PacketConn{}} {
+		_, set := c.(interface{ SetTag(tag *netstack.Tag) })
+		_, get := c.(interface{ Tag() *netstack.Tag })
+		_, abort := c.(interface{ Abort(cause error) })
+		if set || get || abort {
+			t.Errorf("%T: SetTag %t, Tag %t, Abort %t", c, set, get, abort)
+		}
 	}
 }
