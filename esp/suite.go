@@ -68,6 +68,14 @@ func suiteNames() []struct {
 // String returns the suite's name in strongSwan's words, such as "aes256gcm16",
 // "chacha20poly1305", "aes128-sha256" or "null-sha512".
 func (s Suite) String() string {
+	switch s { // those in daily use, without allocating
+	case Suite{Encr: EncrAESGCM16, KeyBits: 128}:
+		return "aes128gcm16"
+	case Suite{Encr: EncrAESGCM16, KeyBits: 256}:
+		return "aes256gcm16"
+	case Suite{Encr: EncrChaCha20Poly1305}:
+		return "chacha20poly1305"
+	}
 	for _, r := range suiteNames() {
 		if r.suite == s {
 			return r.name

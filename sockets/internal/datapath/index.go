@@ -1,7 +1,6 @@
 package datapath
 
 import (
-	"math/bits"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -28,7 +27,7 @@ func (x *childIndex) add(c *Child) {
 		return
 	}
 	t := x.wide.Load()
-	for _, p := range remotePrefixes(c.Pair) {
+	for _, p := range c.Pair.Remote.Prefixes() {
 		list, _ := t.Get(p)
 		t = t.InsertPersist(p, with(list, c))
 	}
@@ -46,7 +45,7 @@ func (x *childIndex) remove(c *Child) {
 		return
 	}
 	t := x.wide.Load()
-	for _, p := range remotePrefixes(c.Pair) {
+	for _, p := range c.Pair.Remote.Prefixes() {
 		list, _ := t.Get(p)
 		if list = without(list, c); len(list) > 0 {
 			t = t.InsertPersist(p, list)
@@ -119,65 +118,4 @@ func oneFlow(p ts.Pair) (ts.Flow, bool) {
 	}
 	f := ts.MakeFlow(l.Proto, netip.AddrPortFrom(l.First, l.Ports.First), netip.AddrPortFrom(r.First, r.Ports.First))
 	return f, f.IsValid() && p.MatchOut(f)
-}
-
-// remotePrefixes covers the remote side of p with prefixes, each once.
-func remotePrefixes(p ts.Pair) []netip.Prefix {
-	var out []netip.Prefix
-	seen := make(map[netip.Prefix]struct{})
-	for _, s := range p.Remote {
-		for _, q := range rangePrefixes(s.First, s.Last) {
-			if _, dup := seen[q]; !dup {
-				seen[q] = struct{}{}
-				out = append(out, q)
-			}
-		}
-	}
-	return out
-}
-
-// rangePrefixes splits an address range into the fewest prefixes: at most two for each bit of an address.
-func rangePrefixes(first, last netip.Addr) (out []netip.Prefix) {
-	if !first.IsValid() || first.BitLen() != last.BitLen() || last.Less(first) {
-		return nil
-	}
-	for {
-		n := first.BitLen()
-		// Grow the block at first while it is aligned and stays within the range.
-		size := 0
-		for size < n && trailingZeros(first) > size && !last.Less(lastOf(first, size+1)) {
-			size++
-		}
-		out = append(out, netip.PrefixFrom(first, n-size))
-		end := lastOf(first, size)
-		if !end.Less(last) {
-			return out
-		}
-		first = end.Next()
-	}
-}
-
-// trailingZeros counts the zero bits at the end of a.
-func trailingZeros(a netip.Addr) int {
-	b := a.AsSlice()
-	n := 0
-	for i := len(b) - 1; i >= 0; i-- {
-		if b[i] != 0 {
-			return n + bits.TrailingZeros8(b[i])
-		}
-		n += 8
-	}
-	return n
-}
-
-// lastOf returns a with its last size bits set.
-func lastOf(a netip.Addr, size int) netip.Addr {
-	b := a.AsSlice()
-	for i := len(b) - 1; i >= 0 && size > 0; i-- {
-		k := min(size, 8)
-		b[i] |= byte(1<<k - 1)
-		size -= k
-	}
-	out, _ := netip.AddrFromSlice(b)
-	return out
 }
