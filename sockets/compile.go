@@ -35,6 +35,8 @@ type compiler struct {
 	conns    []*engine.Conn
 	entries  []pad.Entry
 	policies []spd.Policy
+	names    map[string]bool   // of connections
+	children map[string]string // names of children → of their connections
 }
 
 // A ConfigError names the part of a Config that can't be.
@@ -92,7 +94,7 @@ func (c *Config) caps() tun.Caps {
 }
 
 func compile(cfg *Config, key crypto.Signer, caps tun.Caps) (*engine.Config, error) {
-	c := &compiler{cfg: cfg, key: key, caps: caps, addrs: slices.Clone(cfg.Addrs)}
+	c := &compiler{cfg: cfg, key: key, caps: caps, addrs: slices.Clone(cfg.Addrs), names: map[string]bool{}, children: map[string]string{}}
 	if len(c.addrs) == 0 {
 		c.addrs = []netip.Prefix{netip.PrefixFrom(pad.KeyAddress(auth.SPKI(key.Public())), 128)}
 	}
@@ -239,11 +241,10 @@ func (c *compiler) connection(i int) error {
 			return err
 		}
 	}
-	for _, other := range c.conns {
-		if other.Name == name {
-			return bad(fmt.Errorf("two connections have this name"), path()...)
-		}
+	if c.names[name] {
+		return bad(fmt.Errorf("two connections have this name"), path()...)
 	}
+	c.names[name] = true
 	out.Entry.Name, out.Entry.Conn = name, name
 	owns(&out.Entry, out.Children)
 	c.entries = append(c.entries, out.Entry)
@@ -429,11 +430,10 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 	path := func(rest ...string) []string {
 		return append([]string{"connections", conn.Name, "children", name}, rest...)
 	}
-	for _, other := range append(slices.Clone(c.conns), conn) {
-		if slices.ContainsFunc(other.Children, func(o *engine.ChildConf) bool { return o.Name == name }) {
-			return bad(fmt.Errorf("connection %s has a child of this name", other.Name), path()...)
-		}
+	if other, taken := c.children[name]; taken {
+		return bad(fmt.Errorf("connection %s has a child of this name", other), path()...)
 	}
+	c.children[name] = conn.Name
 	cc := &engine.ChildConf{Name: name, Conn: conn, StartNow: ch.Start == StartNow}
 	cc.Terms = engine.Terms{
 		Lifetime: engine.Lifetime{

@@ -239,11 +239,16 @@ func (db *DB) asserted(id ID) *Entry {
 		if found != nil && found.index < e.index {
 			break
 		}
-		if slices.ContainsFunc(e.IDs, func(p ID) bool { return p.Matches(id) }) {
+		if e.names(id) {
 			return e
 		}
 	}
 	return found
+}
+
+// names reports whether one of the entry's identities or patterns is for this identity.
+func (e *Entry) names(id ID) bool {
+	return slices.ContainsFunc(e.IDs, func(p ID) bool { return p.Matches(id) })
 }
 
 // Warnings returns, one sentence each, what in the database cannot have been meant: entries or

@@ -107,6 +107,22 @@ func (e *RefusedError) Error() string { return "pad: " + e.Outcome.String() }
 // The order is that of RFC 5386, Section 2. Nothing is proven yet: the caller verifies AUTH with
 // Entry.PSK or one of Outcome.Keys.
 func (db *DB) Lookup(id ID, method Method, spki []byte) (*Entry, Outcome) {
+	return db.lookup(id, method, spki, nil)
+}
+
+// LookupDialled is Lookup for an initiator: the peer must be of the entry that was dialled, and
+// not merely of one that exists. Of several authenticated entries for one identity, as of
+// connections to one gateway in several roles, the dialled one decides.
+func (db *DB) LookupDialled(dialled *Entry, id ID, method Method, spki []byte) (*Entry, Outcome) {
+	e, o := db.lookup(id, method, spki, dialled)
+	if e != nil && (dialled == nil || e.Name != dialled.Name) {
+		o.Verdict = WrongPeer
+		return nil, o
+	}
+	return e, o
+}
+
+func (db *DB) lookup(id ID, method Method, spki []byte, dialled *Entry) (*Entry, Outcome) {
 	o := Outcome{Asserted: id, Got: method}
 	if len(spki) != 0 {
 		o.Key = Fingerprint(spki)
@@ -118,7 +134,11 @@ func (db *DB) Lookup(id ID, method Method, spki []byte) (*Entry, Outcome) {
 	if method == MethodBTNS {
 		method = MethodPublicKey
 	}
-	if e := db.asserted(id); e != nil {
+	e := dialled
+	if e == nil || e.Kind != KindAuthenticated || !e.names(id) {
+		e = db.asserted(id)
+	}
+	if e != nil {
 		// Whatever comes of it, this entry decides: no fall through to BTNS.
 		o.Entry, o.Want = e.Name, e.Method
 		switch {
@@ -150,7 +170,7 @@ func (db *DB) Lookup(id ID, method Method, spki []byte) (*Entry, Outcome) {
 		o.Verdict = NoKey
 		return nil, o
 	}
-	e := db.keys[string(spki)]
+	e = db.keys[string(spki)]
 	if e == nil {
 		e = db.wildcard
 	}
@@ -158,17 +178,6 @@ func (db *DB) Lookup(id ID, method Method, spki []byte) (*Entry, Outcome) {
 		return nil, o
 	}
 	o.Verdict, o.Entry, o.Want, o.Keys = Accepted, e.Name, e.Method, [][]byte{spki}
-	return e, o
-}
-
-// LookupDialled is Lookup for an initiator: the peer must be of the entry that was dialled, and
-// not merely of one that exists.
-func (db *DB) LookupDialled(dialled *Entry, id ID, method Method, spki []byte) (*Entry, Outcome) {
-	e, o := db.Lookup(id, method, spki)
-	if e != nil && (dialled == nil || e.Name != dialled.Name) {
-		o.Verdict = WrongPeer
-		return nil, o
-	}
 	return e, o
 }
 

@@ -349,6 +349,24 @@ func TestLookupDialled(t *testing.T) {
 	}
 }
 
+// Two connections to one gateway, which knows us under two names: each has its own entry.
+func TestLookupDialled_OneGatewayTwice(t *testing.T) {
+	first, second := pskEntry(t, "first", "gw.example", "10.0.0.0/9"), pskEntry(t, "second", "gw.example", "10.128.0.0/9")
+	db := mustDB(t, first, second)
+	gw := mustID(t, "gw.example")
+	for _, name := range []string{"first", "second"} {
+		if e, o := db.LookupDialled(db.Entry(name), gw, MethodPSK, nil); e != db.Entry(name) {
+			t.Errorf("dialled %s: %v", name, &o)
+		}
+	}
+	if e, o := db.LookupDialled(db.Entry("second"), gw, MethodPublicKey, keyB); e != nil || o.Verdict != WrongMethod {
+		t.Error(&o)
+	}
+	if e, _ := db.LookupDialled(db.Entry("second"), mustID(t, "other.example"), MethodPSK, nil); e != nil {
+		t.Errorf("dialled second, found %v", e)
+	}
+}
+
 func TestPSK(t *testing.T) {
 	e := pskEntry(t, "vpn", "*.example", "10.0.0.0/8")
 	me, a, b, c := mustID(t, "me.example"), mustID(t, "a.example"), mustID(t, "b.example"), mustID(t, "c.example")
