@@ -62,7 +62,7 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 // request puts the acquire to an IKE SA with the peer, making one if need be.
 func (k *keyer) request(now time.Time, a *acquire) {
 	k.acquires[a.ref] = a
-	for _, s := range k.sasOf(a.conf.Conn) {
+	for s := range k.roster.ofConn(a.conf.Conn) {
 		if s.err == nil && !s.deleted && s.reaches(a) {
 			if !k.join(s, a) {
 				k.createChild(now, s, a)
@@ -300,7 +300,7 @@ func (k *keyer) explain(now time.Time, f ts.Flow) error {
 		if !a.pair.MatchOut(f) {
 			continue
 		}
-		for _, s := range k.sasOf(a.conf.Conn) {
+		for s := range k.roster.ofConn(a.conf.Conn) {
 			if slices.Contains(s.waiting, a.ref) && s.tries.sends > 0 {
 				err := fmt.Errorf("connection %s: %s", a.conf.Conn.Name, s.tries.describe(now))
 				if s.claimed != nil {

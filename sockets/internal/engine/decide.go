@@ -55,7 +55,7 @@ func (k *keyer) judge(now time.Time, w *ike.WorkDecide) (*ike.DecideResult, erro
 	if p == nil {
 		return refused(wire.NotifyAuthenticationFailed), errors.New("no authenticated peer")
 	}
-	if len(k.sasOf(p.conn)) > 0 && k.children(p) >= maxChildrenPerPeer {
+	if k.children(p) >= maxChildrenPerPeer {
 		return refused(wire.NotifyNoAdditionalSAs), fmt.Errorf("the peer has %d child SAs already", maxChildrenPerPeer)
 	}
 	own := p.mayOwn()
@@ -123,15 +123,8 @@ func (k *keyer) fit(now time.Time, p *peer, cc *ChildConf, pair ts.Pair, w *ike.
 func (k *keyer) clear(now time.Time, p *peer, pair ts.Pair, params *latch.Params) (ts.Pair, error) {
 	if p.data.Anonymous {
 		// Nobody vouches for this peer: it never takes over what somebody else holds.
-		for _, other := range k.sas {
-			if other.peer == nil || other.peer.canonical == p.canonical {
-				continue
-			}
-			for _, c := range other.children {
-				if c.Pair.Remote.Overlaps(pair.Remote) {
-					return pair, &TakenError{p.canonical, pair.Remote.String(), other.peer.canonical}
-				}
-			}
+		if other := k.holders.other(pair.Remote, p.canonical); other != "" {
+			return pair, &TakenError{p.canonical, pair.Remote.String(), other}
 		}
 	}
 	conflicts := k.latches.Conflicts(pair, *params)
@@ -167,10 +160,8 @@ func espSuite(s suite.ESP) esp.Suite {
 
 // children counts the peer's child SAs.
 func (k *keyer) children(p *peer) (n int) {
-	for _, s := range k.sasOf(p.conn) {
-		if s.peer != nil && s.peer.canonical == p.canonical {
-			n += len(s.children)
-		}
+	for s := range k.roster.ofPeer(p) {
+		n += len(s.children)
 	}
 	return n
 }
@@ -203,6 +194,7 @@ func (k *keyer) installInbound(now time.Time, s *ikeSA, o *ike.ChildInbound) {
 	}
 	s.children[o.InSPI] = c
 	k.byChild[o.InSPI] = s
+	k.holders.add(c)
 }
 
 func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {

@@ -236,7 +236,8 @@ func newKeyer(ctx context.Context, cfg *Config, latches *latch.DB) (*keyer, erro
 		conns:  map[string]*Conn{},
 		confs:  map[string]*ChildConf{},
 		hashes: auth.Hashes(),
-		sas:    map[gate.Key]*ikeSA{}, byConn: map[*Conn][]*ikeSA{},
+		sas:    map[gate.Key]*ikeSA{}, roster: roster{},
+		greetings: newGreetings(cfg.Conns), holders: newHolders(cfg.Conns),
 		byMachine: map[*ike.Machine]*ikeSA{}, byChild: map[uint32]*ikeSA{}, acquires: map[uint64]*acquire{},
 		scratch: make([]byte, tun.Headroom+tun.MaxPacket),
 	}

@@ -44,7 +44,8 @@ type ikeSA struct {
 
 	until    time.Time // closed, kept to repeat its last answer until then
 	tries    attempt
-	timer    int // index in timers, -1 if none
+	links    [chainKinds]link // in keyer.roster
+	timer    int              // index in timers, -1 if none
 	deadline time.Time
 }
 
@@ -205,9 +206,8 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 		// RFC 7619, Section 2.5 and I1: somebody nobody vouched for replaces nobody.
 		return
 	}
-	// A copy: an SA that closes leaves the list.
-	for _, other := range slices.Clone(k.sasOf(s.peer.conn)) {
-		if other != s && other.peer != nil && other.est != nil && other.peer.canonical == s.peer.canonical {
+	for other := range k.roster.ofPeer(s.peer) {
+		if other != s && other.est != nil {
 			k.replace(now, other)
 		}
 	}
@@ -232,6 +232,7 @@ func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reaso
 	}
 	delete(s.children, inSPI)
 	delete(k.byChild, inSPI)
+	k.holders.remove(c)
 	k.dp.Remove(inSPI)
 	if c.OutSPI() == 0 || why == ike.ReasonReplaced && s.m.State() == ike.StateEstablished {
 		return // it was never up, or EventChildRekey told
@@ -311,7 +312,7 @@ func (k *keyer) closed(now time.Time, s *ikeSA, o *ike.Closed) {
 		k.failAcquire(ref, fmt.Errorf("engine: IKE SA with %s closed: %s", s.name(), o.Reason))
 	}
 	s.waiting = nil
-	k.forget(s)
+	k.roster.strike(s)
 	if s.est != nil && !s.rekeyed {
 		k.down(now, s, o.Reason)
 	}

@@ -3,14 +3,11 @@ package engine
 import (
 	"context"
 	"log/slog"
-	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/btns-go/btns/ike"
-	"github.com/btns-go/btns/ike/auth"
 	"github.com/btns-go/btns/ike/gate"
 	"github.com/btns-go/btns/ike/wire"
 	"github.com/btns-go/btns/latch"
@@ -41,7 +38,9 @@ type keyer struct {
 	// The keyer's goroutine's.
 	gate      *gate.Gate
 	sas       map[gate.Key]*ikeSA
-	byConn    map[*Conn][]*ikeSA
+	roster    roster
+	greetings *greetings
+	holders   *holders
 	byMachine map[*ike.Machine]*ikeSA
 	byChild   map[uint32]*ikeSA // by our SPI
 	timers    timers
@@ -55,9 +54,6 @@ type keyer struct {
 }
 
 func (k *keyer) ref() uint64 { k.lastRef++; return k.lastRef }
-
-// sasOf are the IKE SAs of a connection, and of a responder not yet known to be another's.
-func (k *keyer) sasOf(c *Conn) []*ikeSA { return k.byConn[c] }
 
 // run is the keyer's goroutine. stop ends it once the peers were told, or after
 // closeGrace.
@@ -162,12 +158,12 @@ func (k *keyer) datagram(now time.Time, path ike.Path, b []byte) {
 // respond starts a responder. Which connection the peer belongs to is known only once it
 // has authenticated; until then we offer what any that could be meant would accept.
 func (k *keyer) respond(now time.Time, path ike.Path, b []byte, v gate.Verdict) {
-	cfg, first := k.responderConfig(path.Remote.Addr())
-	if cfg == nil {
+	g := k.greetings.to(path.Remote.Addr(), k.config)
+	if g == nil {
 		k.log.Debug("nobody is expected", "from", path.Remote.String())
 		return
 	}
-	m, err := ike.NewResponder(cfg, path, b, now)
+	m, err := ike.NewResponder(g.cfg, path, b, now)
 	if err != nil {
 		k.report(now, Event{Kind: EventParseErrorBody, Unauthenticated: true, IKE: EventIKE{Local: path.Local, Remote: path.Remote}, Err: err})
 		return
@@ -176,41 +172,7 @@ func (k *keyer) respond(now time.Time, path ike.Path, b []byte, v gate.Verdict) 
 	if m.LocalSPI() != 0 && !k.gate.Open(now, v, m.LocalSPI()) {
 		return // its SPI is another's: nothing was sent yet, the peer will ask again
 	}
-	k.drain(now, k.add(now, m, gate.Key{SPI: m.LocalSPI()}, first, path))
-}
-
-func (k *keyer) responderConfig(from netip.Addr) (*ike.Config, *Conn) {
-	var cfg *ike.Config
-	var first *Conn
-	for _, c := range k.cfg.Conns {
-		if !c.mayComeFrom(from) {
-			continue
-		}
-		if cfg == nil {
-			first, cfg = c, k.config(c)
-			cfg.RemoteID = nil
-			cfg.Proposals = slices.Clone(c.IKE)
-			continue
-		}
-		cfg.Proposals = append(cfg.Proposals, c.IKE...)
-		cfg.ForceEncap = cfg.ForceEncap || !c.NativeESP
-	}
-	if cfg != nil {
-		cfg.HashAlgs = auth.Hashes()
-		cfg.Name = "responder to " + from.String()
-	}
-	return cfg, first
-}
-
-// mayComeFrom tells whether a peer at an outer address could be this connection's. Hosts
-// given by name may be anywhere.
-func (c *Conn) mayComeFrom(from netip.Addr) bool {
-	for _, r := range c.Remotes {
-		if r.Host != "" || r.Addr == from {
-			return true
-		}
-	}
-	return len(c.Remotes) == 0
+	k.drain(now, k.add(now, m, gate.Key{SPI: m.LocalSPI()}, g.conn, path))
 }
 
 func (k *keyer) add(now time.Time, m *ike.Machine, key gate.Key, c *Conn, path ike.Path) *ikeSA {
@@ -218,26 +180,8 @@ func (k *keyer) add(now time.Time, m *ike.Machine, key gate.Key, c *Conn, path i
 	s := newIKESA(now, m, key, c, path, k.lastNum)
 	k.sas[key] = s
 	k.byMachine[m] = s
-	k.byConn[c] = append(k.byConn[c], s)
+	k.roster.enter(s)
 	return s
-}
-
-// adopt moves a responder to the connection its peer turned out to belong to.
-func (k *keyer) adopt(s *ikeSA, c *Conn) {
-	if s.conn != c {
-		k.forget(s)
-		s.conn = c
-		k.byConn[c] = append(k.byConn[c], s)
-	}
-}
-
-func (k *keyer) forget(s *ikeSA) {
-	rest := slices.DeleteFunc(k.byConn[s.conn], func(o *ikeSA) bool { return o == s })
-	if len(rest) == 0 {
-		delete(k.byConn, s.conn)
-		return
-	}
-	k.byConn[s.conn] = rest
 }
 
 // shutdown deletes all SAs and tells the peers (RFC 7296, Section 1.4.1).

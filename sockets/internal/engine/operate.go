@@ -130,7 +130,7 @@ func (k *keyer) conf(name string) *ChildConf {
 
 // up tells whether a child SA of cc may carry packets both ways.
 func (k *keyer) up(cc *ChildConf) bool {
-	for _, s := range k.sasOf(cc.Conn) {
+	for s := range k.roster.ofConn(cc.Conn) {
 		for _, spi := range s.ofConf(cc) {
 			if s.children[spi].OutSPI() != 0 {
 				return true

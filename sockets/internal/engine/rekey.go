@@ -39,8 +39,8 @@ func (k *keyer) rekeyed(now time.Time, s *ikeSA, o *ike.Rekeyed) {
 	to.stranger, from.stranger = from.stranger, false
 	to.waiting, from.waiting = append(to.waiting, from.waiting...), nil
 	k.gate.Establish(now, to.key)
-	k.forget(from)
-	k.byConn[to.conn] = append(k.byConn[to.conn], to)
+	k.roster.strike(from)
+	k.roster.enter(to)
 	from.rekeyed = true
 	e := to.event(EventIKERekey)
 	e.IKE.OldNum = from.num

@@ -214,8 +214,8 @@ func (k *keyer) accept(now time.Time, s *ikeSA, id ike.WorkID, p *peer) {
 		Name: c.Name, ID: p.canonical, LocalID: c.Local.Canonical, Method: method,
 		SPKI: p.spki, LocalSPKI: c.Local.SPKI, Anonymous: method == "btns", V: p,
 	}
-	s.peer = p
-	k.adopt(s, c)
+	s.peer, s.conn = p, c // whatever conn was thought to be
+	k.roster.enter(s)
 	r := &ike.VerifyResult{OK: true, Peer: p}
 	if !s.initiator {
 		l := c.Local.local()
