@@ -4,7 +4,9 @@
 //
 // # Use
 //
-// ESP measures Seal and Open of package esp against the bare AEAD. A Report prints
+// ESP measures Seal and Open of package esp against the bare AEAD; IKE measures full
+// handshakes of whole hosts against the bare cryptography, and what a tunnel takes in
+// memory against TunnelTarget. A Report prints
 // itself as a table (WriteTable) and marshals to the JSON object that every
 // benchmark of this module shares:
 //
@@ -14,12 +16,12 @@
 //
 // # Concurrency and ownership
 //
-// A measurement runs on one goroutine that is locked to its thread, keeps no state
-// behind, and shares nothing. Two measurements at once disturb each other.
+// ESP runs on one goroutine that is locked to its thread; IKE uses all cores. A measurement
+// keeps no state behind and shares nothing. Two at once disturb each other.
 //
 // # Limits
 //
-// Numbers are of one core. See limits.go for the sizes accepted.
+// See limits.go for the sizes accepted.
 package bench
 
 import (

@@ -158,3 +158,33 @@ func BenchmarkESP(b *testing.B) {
 		}
 	}
 }
+
+func TestIKEReport(t *testing.T) {
+	r, err := IKE(t.Context(), IKEOptions{Handshakes: 40, Rounds: 2, Tunnels: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, x := range r.Results {
+		seen[x.Name+" "+x.Unit]++
+		if x.Min <= 0 || x.Median < x.Min || x.Max < x.Median || x.Baseline <= 0 || x.Ratio <= 0 {
+			t.Errorf("odd result: %+v", x)
+		}
+	}
+	if seen["ike/handshake 1/s"] != 2 || seen["ike/heap B/tunnel"] != 2 || seen["ike/rss B/tunnel"] != 2 {
+		t.Errorf("results: %v", seen)
+	}
+}
+
+func TestIKEOptions(t *testing.T) {
+	for _, o := range []IKEOptions{{Methods: []string{"rsa"}}, {Handshakes: -1}, {Rounds: -1}, {Handshakes: maxTunnels, Rounds: 2}, {Tunnels: maxTunnels + 1}} {
+		if _, err := IKE(t.Context(), o); err == nil {
+			t.Errorf("%+v is accepted", o)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := IKE(ctx, IKEOptions{Handshakes: 4, Rounds: 1, Tunnels: 4}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

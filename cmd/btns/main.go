@@ -7,7 +7,7 @@
 //	btns initiate NAME   set a child SA up; terminate and rekey act on what is up
 //	btns check -c FILE   what is wrong with a configuration file
 //	btns keygen FILE     a new key
-//	btns bench esp       how fast ESP is here
+//	btns bench esp       how fast ESP is here; bench ike measures handshakes and memory
 //	btns version         what this is
 //
 // Errors are one sentence on standard error, and exit status 1. Every listing has --json.
