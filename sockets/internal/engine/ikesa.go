@@ -206,7 +206,8 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 		// RFC 7619, Section 2.5 and I1: somebody nobody vouched for replaces nobody.
 		return
 	}
-	for other := range k.roster.ofPeer(s.peer) {
+	// A copy: SAs that close are struck out.
+	for _, other := range slices.Collect(k.roster.ofPeer(s.peer)) {
 		if other != s && other.est != nil {
 			k.replace(now, other)
 		}
