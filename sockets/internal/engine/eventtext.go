@@ -52,6 +52,8 @@ func kinds() *[numEventKinds]kind {
 		EventKeepOnChildSAFailure:  {"keep-on-child-sa-failure", slog.LevelInfo, "IKE SA kept without its first child SA", false},
 
 		EventIKEFailed:         {"ike-failed", slog.LevelWarn, "IKE SA failed", false},
+		EventPeerSuspect:       {"peer-suspect", slog.LevelInfo, "the peer may have lost the IKE SA", true},
+		EventPeerCleared:       {"peer-cleared", slog.LevelInfo, "the peer has not lost the IKE SA", true},
 		EventLatchBroken:       {"latch-broken", slog.LevelWarn, "latch broken", false},
 		EventAnonymousConflict: {"anonymous-conflict", slog.LevelWarn, "an anonymous peer wants what another holds", false},
 		EventLost:              {"lost", slog.LevelWarn, "events lost", true},
