@@ -128,15 +128,6 @@ type Rekeyed struct {
 	Path       Path
 }
 
-// Suspect says that the peer may have lost this SA: a request has gone without an answer for
-// a few seconds, or somebody says so. It is no more than that, and comes once until Cleared
-// follows: the SA stands, and ends with Failed if no answer comes. Who is in a hurry starts
-// another one beside it, and ends this one with Replaced when that has the same peer.
-type Suspect struct{ Err error }
-
-// Cleared takes a Suspect back: the peer knows this SA.
-type Cleared struct{}
-
 // Wake says that another machine has outputs or a new deadline: carry them out and set
 // its timer anew.
 type Wake struct{ Machine *Machine }
@@ -157,6 +148,24 @@ type PathChanged struct{ Path Path }
 // refuses our proposals. The machine keeps trying; remember it for the message
 // when a deadline passes. At most one per error type.
 type Unverified struct{ Err error }
+
+// Resent says that a request was sent again, for want of an answer.
+type Resent struct{ Request }
+
+// Answered says that a request that was sent again has its answer at last.
+type Answered struct{ Request }
+
+// Repeated says that a request of the peer's came again, bit for bit, and was answered
+// again. Anybody who has seen it can send it again: it says nothing of the peer.
+type Repeated struct{ Request }
+
+// Request is one request in the events about it.
+type Request struct {
+	Exchange  wire.ExchangeType
+	MessageID uint32
+	Sends     int  // how often it was sent; 0 of the peer's
+	Path      Path // its own, or for Repeated the datagram's
+}
 
 // KeyLog carries keys for a key log file; only with Config.KeyLog. One of the two
 // pointers is set. It is the receiver's, to erase when written.
@@ -252,10 +261,11 @@ func (*Rekeyed) output()        {}
 func (*Wake) output()           {}
 func (*Reauthenticate) output() {}
 func (*RekeyFailed) output()    {}
-func (*Suspect) output()        {}
-func (*Cleared) output()        {}
 func (*PathChanged) output()    {}
 func (*Unverified) output()     {}
+func (*Resent) output()         {}
+func (*Answered) output()       {}
+func (*Repeated) output()       {}
 func (*KeyLog) output()         {}
 func (*Failed) output()         {}
 func (*Closed) output()         {}
@@ -271,10 +281,11 @@ func (*Rekeyed) event()        {}
 func (*Wake) event()           {}
 func (*Reauthenticate) event() {}
 func (*RekeyFailed) event()    {}
-func (*Suspect) event()        {}
-func (*Cleared) event()        {}
 func (*PathChanged) event()    {}
 func (*Unverified) event()     {}
+func (*Resent) event()         {}
+func (*Answered) event()       {}
+func (*Repeated) event()       {}
 func (*KeyLog) event()         {}
 func (*Failed) event()         {}
 func (*Closed) event()         {}

@@ -210,6 +210,7 @@ func (m *Machine) initShared(now time.Time, a *initResponse, r *KEResult) {
 	if !m.path.Local.IsValid() || m.path.Local.Addr().IsUnspecified() {
 		m.path.Local = a.local.Local
 	}
+	m.answered()
 	m.req = nil
 	hs.sent, hs.cookie, hs.fakeHash = nil, nil, nil
 	m.agreeFragments(a.fragments)
@@ -560,6 +561,7 @@ func (m *Machine) initAgain(path Path, raw []byte) Drop {
 	}
 	m.count(func(c *Counters) { c.Resends.Add(1) })
 	m.emit(&Send{Path: m.path, Data: m.hs.msg2})
+	m.emit(&Repeated{Request{Exchange: wire.ExchangeIKESAInit, Path: path}})
 	return 0
 }
 

@@ -126,12 +126,6 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 		case *wire.EncryptedFragment:
 			frag = p
 		case *wire.Unknown, *wire.Vendor:
-		case *wire.Notify:
-			// ADV-F14: at most a hint.
-			if dir == request || len(outer.Payloads) > 1 {
-				return DropClear
-			}
-			return m.unprotected(now, &message{Header: h, path: path, raw: b, ps: outer.Payloads})
 		default:
 			return DropClear // ADV-D5: IDi, AUTH and the like belong inside
 		}
@@ -146,7 +140,7 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 		return 0
 	}
 	if enc == nil {
-		return DropClear
+		return DropClear // ADV-F14: unprotected notifies are at most a hint
 	}
 	if m.faulty(faultEarlyMove) {
 		m.moved(path)
@@ -172,10 +166,12 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 // retransmission; bad is what is wrong with it already, or nil.
 func (m *Machine) opened(now time.Time, t *transition, msg *message, dir direction, digest [digestLen]byte, bad *wire.ParseError) {
 	h := msg.Header
-	m.alive(now)
+	m.heard = now
 	m.moved(msg.path)
 	m.frags[dir] = nil // ADV-G9
-	if dir == request {
+	if dir == response {
+		m.answered()
+	} else {
 		m.win.serving = &serving{exchange: h.Exchange, path: msg.path, digest: digest}
 	}
 	if bad == nil {

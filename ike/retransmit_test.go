@@ -48,6 +48,42 @@ func TestSilentPeer(t *testing.T) {
 	if len(e.ChildErrors) != 1 || e.Closed == nil {
 		t.Error("not over")
 	}
+	if n := len(e.Resent); n != 12 || e.Resent[n-1].Sends != 13 || len(e.Answered) != 0 {
+		t.Errorf("told of %+v, %+v", e.Resent, e.Answered)
+	}
+}
+
+// Each message is lost once: both ends tell of the second one.
+func TestRetransmissionIsTold(t *testing.T) {
+	s, a, b := hosts(t, 1)
+	seen := map[string]bool{}
+	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
+		if first := !seen[string(d.Data)]; first {
+			seen[string(d.Data)] = true
+			return nil
+		}
+		return []iketest.Datagram{d}
+	}
+	e := a.Connect(b, nil)
+	s.Run(30*time.Second, nil)
+	clean(t, s)
+	if e.Established == nil {
+		t.Fatal(s.Summary())
+	}
+	for i, x := range []wire.ExchangeType{wire.ExchangeIKESAInit, wire.ExchangeIKEAuth} {
+		// Sent for nobody, for an answer that is lost, and for the one that comes.
+		want := ike.Request{Exchange: x, MessageID: uint32(i), Sends: 3, Path: e.M.Path()}
+		if i >= len(e.Answered) || e.Answered[i] != want {
+			t.Errorf("answered: %+v, want %+v at %d", e.Answered, want, i)
+		}
+		r := b.Ends[0].Repeated
+		if i >= len(r) || r[i].Exchange != x || r[i].MessageID != uint32(i) {
+			t.Errorf("repeated: %+v", r)
+		}
+	}
+	if len(e.Resent) != 4 || len(e.Answered) != 2 || len(b.Ends[0].Repeated) != 2 {
+		t.Errorf("%+v, %+v, %+v", e.Resent, e.Answered, b.Ends[0].Repeated)
+	}
 }
 
 func TestHalfOpenExpires(t *testing.T) {

@@ -38,6 +38,9 @@ func (m *Machine) repeat(h wire.Header, path Path, b []byte) Drop {
 	m.count(func(c *Counters) { c.Resends.Add(1) })
 	// RFC 7296, Section 2.11: to the address the request came from.
 	m.transmit(path, m.win.answer)
+	if m.state != StateLinger { // nothing after Closed
+		m.emit(&Repeated{Request{Exchange: h.Exchange, MessageID: h.MessageID, Path: path}})
+	}
 	return 0
 }
 

@@ -26,9 +26,7 @@ type Conn struct {
 	// NativeESP: no encapsulation unless a NAT is found.
 	NativeESP bool
 	DPDDelay  time.Duration
-	// DPDTimeout is how long a sign of life may take; 0: the machine's default.
-	DPDTimeout time.Duration
-	Life       ike.IKELife
+	Life      ike.IKELife
 }
 
 // A Remote is a peer's outer address, or the host name that has it.

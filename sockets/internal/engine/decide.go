@@ -44,7 +44,7 @@ func (k *keyer) refusedChild(now time.Time, s *ikeSA, w *ike.WorkDecide, r *ike.
 	if p, _ := w.Peer.(*peer); p != nil && name == "" && len(p.conn.Children) == 1 {
 		name = p.conn.Children[0].Name
 	}
-	k.childFails(now, s, name, &ike.NotifyError{Type: r.Refuse, Peer: s.name(), Exchange: exchange, Err: r.Err})
+	k.childFails(now, s, name, nil, &ike.NotifyError{Type: r.Refuse, Peer: s.name(), Exchange: exchange, Err: r.Err})
 	if w.First {
 		k.kept(now, s, name)
 	}
@@ -189,7 +189,7 @@ func (k *keyer) installInbound(now time.Time, s *ikeSA, o *ike.ChildInbound) {
 	if err != nil {
 		// The SPI is reserved and the suite was chosen from what we can do: this is a bug
 		// here, and the SA must not stand with one direction only.
-		k.childFails(now, s, o.Name, err)
+		k.childFails(now, s, o.Name, nil, err)
 		return
 	}
 	s.children[o.InSPI] = c
@@ -205,7 +205,7 @@ func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
 	err := k.dp.InstallOutbound(c, o.OutSPI, esp.Key(o.Key))
 	o.Key.Zero()
 	if err != nil {
-		k.childFails(now, s, o.Name, err)
+		k.childFails(now, s, o.Name, nil, err)
 		return
 	}
 	e := s.childEvent(EventChildUpDown, c)
@@ -213,6 +213,11 @@ func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
 		e.Kind, e.Up, e.Child.OldSPIIn = EventChildRekey, false, tokens.SPI(o.Replaces)
 	}
 	k.report(now, e)
+	if a := k.acquires[o.Ref]; a != nil && !o.Pair.Covers(a.pair) {
+		e := s.childEvent(EventTSNarrowed, c)
+		e.Offers.Ours = []string{a.pair.String()}
+		k.report(now, e)
+	}
 	k.answered(now, s, o.Ref, c)
 }
 
@@ -227,8 +232,9 @@ func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child)
 		return
 	}
 	a.tell(nil)
-	k.wanted.done(a.conf)
-	k.succeeded(now, a.replaces, false)
+	if a.replaces != nil {
+		k.succeeded(now, a.replaces)
+	}
 	helps := len(a.wait) == 0
 	var err error
 	for _, w := range a.wait {
@@ -244,7 +250,9 @@ func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child)
 	if helps {
 		return
 	}
-	k.log.Warn("child SA does not help", "peer", s.name(), "child", c.Name, "error", err)
+	e := s.childEvent(EventTSMismatch, c)
+	e.Err, e.Offers = err, Offers{Peer: []string{c.Pair.String()}, Ours: []string{a.pair.String()}, First: "packet: " + a.wait[0].flow.String()}
+	k.report(now, e)
 	for _, other := range s.children {
 		if other != c && other.Name == c.Name && other.OutSPI() != 0 && other.Pair.Covers(c.Pair) {
 			s.m.DeleteChild(now, c.InSPI) // drain, which called us, carries it out

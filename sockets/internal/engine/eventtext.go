@@ -11,52 +11,59 @@ type kind struct {
 	name  string // VICI's
 	level slog.Level
 	what  string // the log line's message; "X|Y" is X if Up, else Y
-	own   bool   // noticed by this host alone: no claim of a peer's
+	cause cause
 }
+
+// A cause is who can bring an event about.
+type cause uint8
+
+const (
+	ofPeer    cause = iota // the peer, or before it is proven whoever claims to be one
+	ofUs                   // this host alone, by what it does, or does not hear
+	ofAnybody              // whoever can send a datagram
+)
 
 // kinds describes all EventKinds. Info is what becomes of SAs, Warn what an operator should
 // look at, Debug what the network does to single messages.
 func kinds() *[numEventKinds]kind {
 	return &[numEventKinds]kind{
-		EventUnknown: {"unknown", slog.LevelInfo, "event", false},
+		EventUnknown: {"unknown", slog.LevelInfo, "event", ofPeer},
 
-		EventIKEUpDown:   {"ike-updown", slog.LevelInfo, "IKE SA established|IKE SA closed", false},
-		EventIKERekey:    {"ike-rekey", slog.LevelInfo, "IKE SA rekeyed", false},
-		EventIKEUpdate:   {"ike-update", slog.LevelInfo, "peer moved", false},
-		EventIKEReauth:   {"ike-reauth", slog.LevelInfo, "IKE SA is to be reauthenticated", false},
-		EventChildUpDown: {"child-updown", slog.LevelInfo, "child SA up|child SA down", false},
-		EventChildRekey:  {"child-rekey", slog.LevelInfo, "child SA rekeyed", false},
+		EventIKEUpDown:   {"ike-updown", slog.LevelInfo, "IKE SA established|IKE SA closed", ofPeer},
+		EventIKERekey:    {"ike-rekey", slog.LevelInfo, "IKE SA rekeyed", ofPeer},
+		EventIKEUpdate:   {"ike-update", slog.LevelInfo, "peer moved", ofPeer},
+		EventIKEReauth:   {"ike-reauth", slog.LevelInfo, "IKE SA is to be reauthenticated", ofPeer},
+		EventChildUpDown: {"child-updown", slog.LevelInfo, "child SA up|child SA down", ofPeer},
+		EventChildRekey:  {"child-rekey", slog.LevelInfo, "child SA rekeyed", ofPeer},
 
-		EventAuthorizationFailed:   {"authorization-failed", slog.LevelWarn, "no room for the peer", false},
-		EventLocalAuthFailed:       {"local-auth-failed", slog.LevelWarn, "our authentication failed", false},
-		EventPeerAuthFailed:        {"peer-auth-failed", slog.LevelWarn, "the peer's authentication failed", false},
-		EventHalfOpenTimeout:       {"half-open-timeout", slog.LevelWarn, "a peer began and never authenticated", false},
-		EventIKESAExpired:          {"ike-sa-expired", slog.LevelWarn, "IKE SA expired", false},
-		EventInstallChildSAFailed:  {"install-child-sa-failed", slog.LevelWarn, "child SA failed", false},
-		EventInvalidIKESPI:         {"invalid-ike-spi", slog.LevelWarn, "message for an unknown IKE SA", false},
-		EventParseErrorHeader:      {"parse-error-header", slog.LevelWarn, "not an IKEv2 message", false},
-		EventParseErrorBody:        {"parse-error-body", slog.LevelWarn, "malformed IKE message", false},
-		EventPeerAddrFailed:        {"peer-addr-failed", slog.LevelWarn, "the peer's host name is unknown", true},
-		EventPeerInitUnreachable:   {"peer-init-unreachable", slog.LevelWarn, "the peer does not answer", true},
-		EventProposalMismatchIKE:   {"proposal-mismatch-ike", slog.LevelWarn, "no IKE proposal in common", false},
-		EventProposalMismatchChild: {"proposal-mismatch-child", slog.LevelWarn, "no ESP proposal in common", false},
-		EventRetransmitSend:        {"retransmit-send", slog.LevelInfo, "request sent again", true},
-		EventRetransmitSendCleared: {"retransmit-send-cleared", slog.LevelInfo, "request answered at last", true},
-		EventRetransmitSendTimeout: {"retransmit-send-timeout", slog.LevelWarn, "request never answered", true},
-		EventRetransmitReceive:     {"retransmit-receive", slog.LevelDebug, "request received again", false},
-		EventTSMismatch:            {"ts-mismatch", slog.LevelWarn, "no traffic selectors in common", false},
-		EventTSNarrowed:            {"ts-narrowed", slog.LevelInfo, "traffic selectors narrowed", false},
-		EventUniqueKeep:            {"unique-keep", slog.LevelInfo, "new IKE SA refused: the peer has one", false},
-		EventUniqueReplace:         {"unique-replace", slog.LevelInfo, "IKE SA replaced by a new one", false},
-		EventShutdown:              {"shutdown-signal", slog.LevelInfo, "the host stops", true},
-		EventKeepOnChildSAFailure:  {"keep-on-child-sa-failure", slog.LevelInfo, "IKE SA kept without its first child SA", false},
+		EventAuthorizationFailed:   {"authorization-failed", slog.LevelWarn, "no room for the peer", ofPeer},
+		EventLocalAuthFailed:       {"local-auth-failed", slog.LevelWarn, "our authentication failed", ofPeer},
+		EventPeerAuthFailed:        {"peer-auth-failed", slog.LevelWarn, "the peer's authentication failed", ofPeer},
+		EventHalfOpenTimeout:       {"half-open-timeout", slog.LevelWarn, "a peer began and never authenticated", ofPeer},
+		EventIKESAExpired:          {"ike-sa-expired", slog.LevelWarn, "IKE SA expired", ofPeer},
+		EventInstallChildSAFailed:  {"install-child-sa-failed", slog.LevelWarn, "child SA failed", ofPeer},
+		EventInvalidIKESPI:         {"invalid-ike-spi", slog.LevelWarn, "message for an unknown IKE SA", ofAnybody},
+		EventParseErrorHeader:      {"parse-error-header", slog.LevelWarn, "not an IKEv2 message", ofAnybody},
+		EventParseErrorBody:        {"parse-error-body", slog.LevelWarn, "malformed IKE message", ofPeer},
+		EventPeerAddrFailed:        {"peer-addr-failed", slog.LevelWarn, "the peer's host name is unknown", ofUs},
+		EventPeerInitUnreachable:   {"peer-init-unreachable", slog.LevelWarn, "the peer does not answer", ofUs},
+		EventProposalMismatchIKE:   {"proposal-mismatch-ike", slog.LevelWarn, "no IKE proposal in common", ofPeer},
+		EventProposalMismatchChild: {"proposal-mismatch-child", slog.LevelWarn, "no ESP proposal in common", ofPeer},
+		EventRetransmitSend:        {"retransmit-send", slog.LevelInfo, "request sent again", ofUs},
+		EventRetransmitSendCleared: {"retransmit-send-cleared", slog.LevelInfo, "request answered at last", ofUs},
+		EventRetransmitSendTimeout: {"retransmit-send-timeout", slog.LevelWarn, "request never answered", ofUs},
+		EventRetransmitReceive:     {"retransmit-receive", slog.LevelDebug, "request received again", ofAnybody},
+		EventTSMismatch:            {"ts-mismatch", slog.LevelWarn, "no traffic selectors in common", ofPeer},
+		EventTSNarrowed:            {"ts-narrowed", slog.LevelInfo, "traffic selectors narrowed", ofPeer},
+		EventUniqueKeep:            {"unique-keep", slog.LevelInfo, "new IKE SA refused: the peer has one", ofPeer},
+		EventUniqueReplace:         {"unique-replace", slog.LevelInfo, "IKE SA replaced by a new one", ofPeer},
+		EventShutdown:              {"shutdown-signal", slog.LevelInfo, "the host stops", ofUs},
+		EventKeepOnChildSAFailure:  {"keep-on-child-sa-failure", slog.LevelInfo, "IKE SA kept without its first child SA", ofPeer},
 
-		EventIKEFailed:         {"ike-failed", slog.LevelWarn, "IKE SA failed", false},
-		EventPeerSuspect:       {"peer-suspect", slog.LevelInfo, "the peer may have lost the IKE SA", true},
-		EventPeerCleared:       {"peer-cleared", slog.LevelInfo, "the peer has not lost the IKE SA", true},
-		EventLatchBroken:       {"latch-broken", slog.LevelWarn, "latch broken", false},
-		EventAnonymousConflict: {"anonymous-conflict", slog.LevelWarn, "an anonymous peer wants what another holds", false},
-		EventLost:              {"lost", slog.LevelWarn, "events lost", true},
+		EventIKEFailed:         {"ike-failed", slog.LevelWarn, "IKE SA failed", ofPeer},
+		EventLatchBroken:       {"latch-broken", slog.LevelWarn, "latch broken", ofPeer},
+		EventAnonymousConflict: {"anonymous-conflict", slog.LevelWarn, "an anonymous peer wants what another holds", ofPeer},
+		EventLost:              {"lost", slog.LevelWarn, "events lost", ofUs},
 	}
 }
 

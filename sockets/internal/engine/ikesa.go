@@ -42,10 +42,6 @@ type ikeSA struct {
 	err      error    // Failed
 	claimed  error    // Unverified
 
-	succession *succession // to another SA that is being made
-	succeeding *succession // of which this one is the new SA
-	trusted    time.Time   // until then nothing is done about a suspicion
-
 	until    time.Time // closed, kept to repeat its last answer until then
 	tries    attempt
 	links    [chainKinds]link // in keyer.roster
@@ -128,7 +124,7 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 		k.installOutbound(now, s, o)
 	case *ike.ChildRemoved:
 		k.removeChild(now, s, o.InSPI, o.Reason)
-		k.revive(now, s, o)
+		k.revive(o)
 	case *ike.SPIReleased:
 		k.dp.ReleaseSPI(o.SPI)
 	case *ike.ChildFailed:
@@ -141,10 +137,6 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 		k.wake(now, o.Machine)
 	case *ike.Reauthenticate:
 		k.reauthenticate(now, s, o)
-	case *ike.Suspect:
-		k.suspect(now, s, o)
-	case *ike.Cleared:
-		k.cleared(now, s)
 	case *ike.RekeyFailed:
 		k.rekeyFailed(now, s, o)
 	case *ike.PathChanged:
@@ -159,6 +151,12 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 	case *ike.Unverified:
 		s.claimed = o.Err
 		k.failed(now, s, o.Err)
+	case *ike.Resent:
+		k.report(now, s.request(EventRetransmitSend, &o.Request))
+	case *ike.Answered:
+		k.report(now, s.request(EventRetransmitSendCleared, &o.Request))
+	case *ike.Repeated:
+		k.report(now, s.request(EventRetransmitReceive, &o.Request))
 	case *ike.KeyLog:
 		if k.cfg.KeyLog != nil {
 			if err := writeKeyLog(k.cfg.KeyLog, o); err != nil {
@@ -210,7 +208,6 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 	e := s.event(EventIKEUpDown)
 	e.Up = true
 	k.report(now, e)
-	k.identified(s)
 	if !o.InitialContact || s.peer.data.Anonymous {
 		// RFC 7619, Section 2.5 and I1: somebody nobody vouched for replaces nobody.
 		return
@@ -218,16 +215,15 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 	// A copy: SAs that close are struck out.
 	for _, other := range slices.Collect(k.roster.ofPeer(s.peer)) {
 		if other != s && other.est != nil {
-			k.replace(now, other, "the peer made a new one and says that it has no other")
+			k.replace(now, other)
 		}
 	}
 }
 
-// replace ends an SA that its peer has lost: INITIAL_CONTACT says so, or that it has
-// authenticated for another one. What waits for it asks the peer again.
-func (k *keyer) replace(now time.Time, s *ikeSA, why string) {
+// replace ends an SA that its peer has lost. What waits for it asks the peer again.
+func (k *keyer) replace(now time.Time, s *ikeSA) {
 	e := s.event(EventUniqueReplace)
-	e.Reason = why
+	e.Reason = "the peer made a new one and says that it has no other"
 	k.report(now, e)
 	for _, a := range k.takeOver(s) {
 		k.mail.post(func(now time.Time) { k.request(now, a) })
@@ -255,18 +251,22 @@ func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reaso
 
 // revive makes a child SA again that is gone, if its configuration says so (swanctl.conf's
 // dpd_action and close_action). A trap needs nothing done: the policy is always there.
-func (k *keyer) revive(now time.Time, s *ikeSA, o *ike.ChildRemoved) {
+func (k *keyer) revive(o *ike.ChildRemoved) {
 	cc := k.confs[o.Name]
-	if o.Action != ike.ActionStart || cc == nil || len(cc.Conn.Remotes) == 0 || k.revived(s, cc) {
+	if o.Action != ike.ActionStart || cc == nil || k.stopping || len(cc.Conn.Remotes) == 0 {
 		return
 	}
 	// Later: the IKE SA may be on its way out as well.
-	k.wanted.add(cc, now)
+	k.mail.post(func(now time.Time) {
+		if !k.stopping {
+			k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair})
+		}
+	})
 }
 
 func (k *keyer) childFailed(now time.Time, s *ikeSA, o *ike.ChildFailed) {
 	if s.m.State() == ike.StateEstablished { // else the IKE SA's end tells
-		k.childFails(now, s, o.Name, o.Err)
+		k.childFails(now, s, o.Name, k.acquires[o.Ref], o.Err)
 		if first(o.Err) {
 			k.kept(now, s, o.Name)
 		}
@@ -303,7 +303,7 @@ func (k *keyer) rekeyFailed(now time.Time, s *ikeSA, o *ike.RekeyFailed) {
 		e = s.childEvent(e.Kind, c)
 	}
 	e.Child.Name, e.Reason, e.Retry = o.Name, "not rekeyed", o.Next
-	k.blame(now, s, e, o.Err)
+	k.blame(now, s, e, nil, o.Err)
 }
 
 // settle ends the wait for an acquire that is answered.
@@ -319,7 +319,6 @@ func (k *keyer) closed(now time.Time, s *ikeSA, o *ike.Closed) {
 		k.failAcquire(ref, fmt.Errorf("engine: IKE SA with %s closed: %s", s.name(), o.Reason))
 	}
 	s.waiting = nil
-	k.orphaned(s)
 	k.roster.strike(s)
 	if s.est != nil && !s.rekeyed {
 		k.down(now, s, o.Reason)

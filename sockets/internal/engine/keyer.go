@@ -44,7 +44,6 @@ type keyer struct {
 	byMachine map[*ike.Machine]*ikeSA
 	byChild   map[uint32]*ikeSA // by our SPI
 	timers    timers
-	wanted    wanted
 	acquires  map[uint64]*acquire
 	lastRef   uint64
 	lastNum   uint64
@@ -92,10 +91,8 @@ func (k *keyer) run(stop <-chan struct{}) {
 
 func (k *keyer) arm(timer *time.Timer) {
 	at, ok := k.timers.next()
-	for _, d := range []time.Time{k.gate.Deadline(), k.wanted.at} {
-		if !d.IsZero() && (!ok || d.Before(at)) {
-			at, ok = d, true
-		}
+	if d := k.gate.Deadline(); !d.IsZero() && (!ok || d.Before(at)) {
+		at, ok = d, true
 	}
 	if !ok {
 		at = time.Now().Add(time.Hour)
@@ -112,11 +109,6 @@ func (k *keyer) tick(now time.Time) {
 		k.heard(s)
 		s.m.Tick(now)
 		k.drain(now, s)
-	}
-	for _, cc := range k.wanted.due(now) {
-		if !k.stopping && !k.up(cc) {
-			k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair, keep: true})
-		}
 	}
 	for _, key := range k.gate.Expire(now, nil) {
 		if s := k.sas[key]; s != nil {

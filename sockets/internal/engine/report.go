@@ -23,7 +23,7 @@ import (
 func (k *keyer) report(now time.Time, e Event) {
 	about := &kinds()[e.Kind]
 	level := about.level
-	if e.Unauthenticated && !e.IKE.Initiator || e.Peer.Anonymous {
+	if e.Unauthenticated && (!e.IKE.Initiator || about.cause == ofAnybody) || e.Peer.Anonymous {
 		ok, suppressed := k.strange[e.Kind].take(now)
 		switch {
 		case ok && e.Unauthenticated:
@@ -84,7 +84,20 @@ func (s *ikeSA) event(kind EventKind) Event {
 	default: // whose peer it is, is not known: conn is a guess
 		e.Connection = ""
 	}
-	e.Unauthenticated = s.peer == nil && !kinds()[kind].own
+	switch kinds()[kind].cause {
+	case ofPeer:
+		e.Unauthenticated = s.peer == nil
+	case ofAnybody:
+		e.Unauthenticated = true
+	case ofUs:
+	}
+	return e
+}
+
+func (s *ikeSA) request(kind EventKind, r *ike.Request) Event {
+	e := s.event(kind)
+	e.Request = EventRequest{Exchange: r.Exchange.String(), MessageID: r.MessageID, Sends: r.Sends}
+	e.IKE.Local, e.IKE.Remote = r.Path.Local, r.Path.Remote
 	return e
 }
 
@@ -102,29 +115,30 @@ func (c *EventChild) selectors(p ts.Pair) {
 
 // failed reports why an IKE SA will not be.
 func (k *keyer) failed(now time.Time, s *ikeSA, err error) {
-	k.blame(now, s, s.event(kindOf(err, false)), err)
+	k.blame(now, s, s.event(kindOf(err, false)), nil, err)
 }
 
-// childFails reports why a child SA will not be; name is "" where no one child was meant.
-func (k *keyer) childFails(now time.Time, s *ikeSA, name string, err error) {
+// childFails reports why a child SA will not be; name is "" where no one child was meant,
+// and a nil unless we asked for it.
+func (k *keyer) childFails(now time.Time, s *ikeSA, name string, a *acquire, err error) {
 	e := s.event(kindOf(err, true))
 	e.Child.Name = name
-	k.blame(now, s, e, err)
+	k.blame(now, s, e, a, err)
 }
 
 // blame fills in what an error says, and reports.
-func (k *keyer) blame(now time.Time, s *ikeSA, e Event, err error) {
+func (k *keyer) blame(now time.Time, s *ikeSA, e Event, a *acquire, err error) {
 	e.Err = err
 	var auth *AuthError
 	if errors.As(err, &auth) {
 		e.Peer.Claimed, e.Peer.Asked, e.Peer.Method = auth.Claimed, auth.Asked, auth.Method
 	}
-	e.Offers = k.offers(s, &e, err)
+	e.Offers = k.offers(s, &e, a, err)
 	k.report(now, e)
 }
 
 // offers is what both sides wanted, as far as we know it.
-func (k *keyer) offers(s *ikeSA, e *Event, err error) Offers {
+func (k *keyer) offers(s *ikeSA, e *Event, a *acquire, err error) Offers {
 	var mis *suite.Mismatch
 	if errors.As(err, &mis) {
 		peer, ours := mis.Lists()
@@ -139,16 +153,21 @@ func (k *keyer) offers(s *ikeSA, e *Event, err error) Offers {
 	if !errors.As(err, &no) || !no.Remote {
 		return Offers{}
 	}
-	cc := k.confs[e.Child.Name]
-	switch {
-	case e.Kind == EventProposalMismatchIKE:
+	if e.Kind == EventProposalMismatchIKE {
 		return Offers{Ours: proposals(s.conn.IKE)}
-	case e.Kind == EventProposalMismatchChild && cc != nil:
-		return Offers{Ours: proposals(cc.ESP)}
-	case e.Kind == EventTSMismatch && cc != nil:
-		return Offers{Ours: []string{cc.Pair.String()}}
 	}
-	return Offers{}
+	cc := k.confs[e.Child.Name]
+	if cc == nil || e.Kind != EventProposalMismatchChild && e.Kind != EventTSMismatch {
+		return Offers{}
+	}
+	esp, pair := cc.ESP, cc.Pair
+	if a != nil { // a socket may demand one suite, a packet its own selectors
+		esp, pair = a.proposals(), a.pair
+	}
+	if e.Kind == EventTSMismatch {
+		return Offers{Ours: []string{pair.String()}}
+	}
+	return Offers{Ours: proposals(esp)}
 }
 
 func proposals(ps []wire.Proposal) []string {
