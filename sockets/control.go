@@ -2,14 +2,17 @@ package sockets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
+	"net"
 
 	"github.com/btns-go/btns/sockets/internal/control"
 )
 
 // ServeControl answers questions about the host on a Unix socket, until it is closed: what
-// `btns status`, `initiate`, `terminate` and `rekey` ask. The socket is its owner's and
+// `btns status`, `events`, `initiate`, `terminate` and `rekey` ask. The socket is its owner's and
 // root's alone.
 func (st *Stack) ServeControl(path string) (io.Closer, error) {
 	s, err := control.Listen(path, func(ctx context.Context, r control.Request) (any, error) {
@@ -17,6 +20,8 @@ func (st *Stack) ServeControl(path string) (io.Closer, error) {
 		switch r.Op {
 		case "status":
 			return st.Status(), nil
+		case "events":
+			return control.Stream(st.streamEvents), nil
 		case "initiate":
 			return 1, st.Initiate(ctx, name)
 		case "terminate":
@@ -37,6 +42,31 @@ func (st *Stack) ServeControl(path string) (io.Closer, error) {
 // with the name of a child or a connection, into an *int, the number of SAs it was about.
 func AskControl(ctx context.Context, path, op, name string, v any) error {
 	return control.Call(ctx, path, control.Request{Op: op, Args: map[string]string{"name": name}}, v)
+}
+
+// streamEvents sends every event until the client has enough or the host is closed.
+func (st *Stack) streamEvents(ctx context.Context, send func(any) error) error {
+	w := st.Watch()
+	defer w.Close()
+	st.log.Debug("events are watched")
+	for err := send(nil); ; {
+		if err != nil {
+			return err
+		}
+		var e Event
+		if e, err = w.Next(ctx); errors.Is(err, net.ErrClosed) {
+			return errors.New("the host has stopped")
+		} else if err == nil {
+			err = send(e)
+		}
+	}
+}
+
+// WatchControl yields the events of the host that serves the control socket at path, from
+// now on, as its Watch does. It ends with an error: the context's if that has ended, or why
+// the host has no more of them.
+func WatchControl(ctx context.Context, path string) iter.Seq2[Event, error] {
+	return control.Watch[Event](ctx, path, control.Request{Op: "events"})
 }
 
 // Initiate sets up the child SA of that name, or the first one of the connection of that

@@ -93,6 +93,7 @@ func TestMistakes(t *testing.T) {
 		{"nothing to transfer", []string{"demo", "--megabytes", "0"}, "between 1 and"},
 		{"too much to transfer", []string{"demo", "--megabytes", "99999999999"}, "between 1 and"},
 		{"nobody there", []string{"status", "--control", filepath.Join(dir, "none")}, "btns up"},
+		{"nobody to watch", []string{"events", "--control", filepath.Join(dir, "none")}, "btns up"},
 		{"no control socket", []string{"up", "-c", file("ctl.yaml", "listen: \"127.0.0.1:0\""), "--control", file("file", "")}, "is no socket"},
 		{"suite", []string{"bench", "esp", "--suite", "rot13"}, "rot13"},
 		{"key kind", []string{"keygen", "--type", "dsa", filepath.Join(dir, "k")}, "dsa"},

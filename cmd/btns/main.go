@@ -4,6 +4,7 @@
 //	btns demo            two hosts, one relay between them, and the proof that it saw nothing
 //	btns up -c FILE      run a host from a configuration file
 //	btns status          what a running host does
+//	btns events          what becomes of its SAs, as it happens
 //	btns initiate NAME   set a child SA up; terminate and rekey act on what is up
 //	btns check -c FILE   what is wrong with a configuration file
 //	btns keygen FILE     a new key
@@ -46,7 +47,7 @@ func root() *cobra.Command {
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(operateCmds()...)
-	cmd.AddCommand(demoCmd(), demoHostCmd(), upCmd(), statusCmd(), checkCmd(), keygenCmd(), benchCmd(), versionCmd())
+	cmd.AddCommand(demoCmd(), demoHostCmd(), upCmd(), statusCmd(), eventsCmd(), checkCmd(), keygenCmd(), benchCmd(), versionCmd())
 	return cmd
 }
 

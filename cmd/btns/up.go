@@ -96,12 +96,16 @@ func (h *host) run(ctx context.Context) (err error) {
 	}
 	var wg sync.WaitGroup
 	var closers []io.Closer
+	var ctl io.Closer
 	defer func() {
 		for _, c := range closers {
 			_ = c.Close()
 		}
 		if cerr := st.Close(); cerr != nil && err == nil {
 			h.log.Warn("stopping", "error", cerr)
+		}
+		if ctl != nil { // last, so that who watches sees the end
+			_ = ctl.Close()
 		}
 		wg.Wait()
 		h.log.Info("stopped")
@@ -125,10 +129,8 @@ func (h *host) run(ctx context.Context) (err error) {
 	if path == "" {
 		path = defaultControl()
 	}
-	ctl, err := st.ServeControl(path)
-	switch {
+	switch ctl, err = st.ServeControl(path); {
 	case err == nil:
-		closers = append(closers, ctl)
 	case h.file.Control != "":
 		return err
 	default:

@@ -1,5 +1,7 @@
 // Package control is the Unix socket through which the command speaks to a
-// running host: one JSON request a line, one JSON answer a line.
+// running host: one JSON request a line, one JSON answer a line. A request may
+// also be answered by a stream: an empty answer, one answer for each value, and one
+// with an error at last, until either side closes.
 //
 // It knows nothing of hosts: a Server passes requests to the Handler it is given.
 // The socket has mode 0600 in a directory that is not open to everybody; on
@@ -8,8 +10,9 @@
 //
 // Memory: request and answer lines are copied; nothing of a connection outlives
 // it. Concurrency: Handler is called by several goroutines at once, at most
-// maxClients. Limits: maxRequest bytes a request, maxAnswer bytes an answer,
-// idleTimeout between requests.
+// maxClients, of which maxStreams may be streams. Limits: maxRequest bytes a request,
+// maxAnswer bytes an answer, idleTimeout between requests and for a client to take an
+// answer.
 package control
 
 import (
@@ -31,6 +34,7 @@ const (
 	maxAnswer   = 256 << 20        // a status of 100,000 SAs, about a KiB each
 	maxPath     = 95               // Unix sockets have room for 104 bytes at the least, and listenPrivate adds some
 	maxClients  = 16               // one operator, a few scrapers
+	maxStreams  = 8                // of maxClients, so that watchers leave room for the operator
 	idleTimeout = 30 * time.Second // a client that went quiet gives its place back
 )
 
@@ -46,8 +50,14 @@ type answer struct {
 	Value json.RawMessage `json:"value,omitempty"`
 }
 
-// A Handler answers one request; its value is sent as JSON.
+// A Handler answers one request; its value is sent as JSON. A Stream as its value is
+// called to send many.
 type Handler func(ctx context.Context, r Request) (any, error)
+
+// A Stream sends values until ctx ends, which it does when the client or the server
+// closes, or until send fails. It sends nil first, which tells the client that nothing is
+// missed from then on.
+type Stream func(ctx context.Context, send func(v any) error) error
 
 // A Server answers on one Unix socket.
 type Server struct {
@@ -58,6 +68,7 @@ type Server struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	slots  chan struct{}
+	stream chan struct{} // a place for each Stream
 }
 
 // Listen makes the socket at path, with its directory if need be, and serves it
@@ -94,7 +105,7 @@ func Listen(path string, h Handler) (*Server, error) {
 		return nil, fmt.Errorf("control: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{path: path, ln: ln, handle: h, ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxClients)}
+	s := &Server{path: path, ln: ln, handle: h, ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxClients), stream: make(chan struct{}, maxStreams)}
 	s.wg.Go(s.accept)
 	return s, nil
 }
@@ -180,9 +191,43 @@ func (s *Server) serve(c *net.UnixConn) {
 			return
 		}
 		v, err := s.handle(s.ctx, r)
+		if f, ok := v.(Stream); ok && err == nil {
+			s.send(c, f)
+			return
+		}
 		if !writeAnswer(c, v, err) {
 			return
 		}
+	}
+}
+
+var errStreams = fmt.Errorf("control: %d clients watch already", maxStreams)
+
+// send runs a stream. The client has nothing more to say: whatever comes from it, its end
+// most of all, ends the stream.
+func (s *Server) send(c *net.UnixConn, f Stream) {
+	select {
+	case s.stream <- struct{}{}:
+		defer func() { <-s.stream }()
+	default:
+		writeAnswer(c, nil, errStreams)
+		return
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	_ = c.SetReadDeadline(time.Time{})
+	s.wg.Go(func() {
+		_, _ = c.Read(make([]byte, 1))
+		cancel()
+	})
+	err := f(ctx, func(v any) error {
+		if v == nil && write(c, answer{}) || v != nil && writeAnswer(c, v, nil) {
+			return nil
+		}
+		return net.ErrClosed
+	})
+	if err != nil && ctx.Err() == nil {
+		writeAnswer(c, nil, err)
 	}
 }
 
@@ -226,6 +271,10 @@ func writeAnswer(c net.Conn, v any, err error) bool {
 	if err != nil {
 		a = answer{Error: err.Error()}
 	}
+	return write(c, a)
+}
+
+func write(c net.Conn, a answer) bool {
 	b, err := json.Marshal(a)
 	if err != nil || len(b) > maxAnswer {
 		b, _ = json.Marshal(answer{Error: "control: the answer is too long"})
