@@ -197,6 +197,7 @@ func (w *world) host(t testing.TB, i int, opt hostOpt) *host {
 		Moved:        func(_ *Child, to tun.Path) { offer(h.moved, to) },
 		IKE: func(pkts []tun.Packet) {
 			for _, k := range pkts {
+				k.Buf, k.Off = append([]byte(nil), k.Data()...), 0 // they are borrowed
 				offer(h.ike, k)
 			}
 		},

@@ -19,6 +19,7 @@ type receiver struct {
 	pkts   []tun.Packet
 	esp    []esp.Packet
 	idx    []int // of the packets in esp
+	ike    []tun.Packet
 	done   []bool
 	worker esp.Worker
 	merge  merger
@@ -91,24 +92,23 @@ func (r *receiver) batch(pkts []tun.Packet) {
 		}
 	}
 	if ike > 0 {
-		r.p.handIKE(pkts, ike)
+		r.handIKE(pkts, ike)
 	}
 }
 
-// handIKE gives copies of the n IKE datagrams in pkts to the engine.
-func (p *Path) handIKE(pkts []tun.Packet, n int) {
-	p.count.ikeIn.Add(uint64(n))
-	if p.cfg.IKE == nil {
+// handIKE lends the n IKE datagrams in pkts to the engine.
+func (r *receiver) handIKE(pkts []tun.Packet, n int) {
+	r.p.count.ikeIn.Add(uint64(n))
+	if r.p.cfg.IKE == nil {
 		return
 	}
-	out := make([]tun.Packet, 0, n)
+	r.ike = r.ike[:0]
 	for i := range pkts {
-		if k := &pkts[i]; k.Kind == tun.KindIKE {
-			b := append([]byte(nil), k.Data()...)
-			out = append(out, tun.Packet{Buf: b, Len: len(b), Path: k.Path, Kind: tun.KindIKE, ECN: k.ECN})
+		if pkts[i].Kind == tun.KindIKE {
+			r.ike = append(r.ike, pkts[i])
 		}
 	}
-	p.cfg.IKE(out)
+	r.p.cfg.IKE(r.ike)
 }
 
 // group takes in the packets from i on that have the SPI of packet i.

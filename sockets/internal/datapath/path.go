@@ -40,7 +40,8 @@ type Config struct {
 
 	// Acquire asks for a child. Answered by InstallOutbound or FailAcquire.
 	Acquire func(Acquire)
-	// IKE takes the IKE datagrams of one batch. The packets and their buffers are the callee's.
+	// IKE takes the IKE datagrams of one batch, which are borrowed. It is called by the goroutine that receives, which holds
+	// nothing then, and may call SendIKE.
 	IKE func([]tun.Packet)
 	// FirstInbound: the first authentic packet of a child arrived (RFC 7296, Section 2.8: now its responder may send).
 	FirstInbound func(*Child)

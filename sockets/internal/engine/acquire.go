@@ -190,7 +190,7 @@ func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as 
 	}
 	s := k.add(now, m, gate.Key{SPI: m.LocalSPI(), Initiator: true}, c, path)
 	s.initiator, s.remote = true, remote
-	k.gate.Add(s.key)
+	k.door.add(s.key)
 	k.log.Debug("IKE SA initiated", "connection", c.Name, "path", path.String())
 	var first *ike.ChildRequest
 	for i, a := range as {

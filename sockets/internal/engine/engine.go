@@ -18,8 +18,8 @@
 // Events: what becomes of SAs, and why not, is told in one place, report: as a log line and
 // as an Event to every Watcher. Strangers have an allowance of both.
 //
-// Memory: received IKE datagrams are the keyer's from the data path's callback on, and
-// free after the machine has seen them. Limits: see limits.go.
+// Memory: received IKE datagrams are borrowed from the data path; what the door lets in for
+// the keyer is copied, and free after the machine has seen it. Limits: see limits.go.
 package engine
 
 import (
@@ -226,13 +226,13 @@ func (e *Engine) ask(f func(now time.Time)) {
 }
 
 func newKeyer(ctx context.Context, cfg *Config, latches *latch.DB) (*keyer, error) {
-	g, err := gate.New(gate.Config{}, rand.Reader, time.Now())
+	now := time.Now()
+	g, err := gate.New(gate.Config{}, rand.Reader, now)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
 	k := &keyer{
-		cfg: cfg, log: cfg.Log, latches: latches, ctx: ctx, gate: g, mail: newMailbox(),
-		in:     make(chan []tun.Packet, ikeQueue),
+		cfg: cfg, log: cfg.Log, latches: latches, ctx: ctx, door: newDoor(g, now), mail: newMailbox(),
 		conns:  map[string]*Conn{},
 		confs:  map[string]*ChildConf{},
 		hashes: auth.Hashes(),
@@ -251,13 +251,14 @@ func newKeyer(ctx context.Context, cfg *Config, latches *latch.DB) (*keyer, erro
 	return k, nil
 }
 
-// receive takes datagrams from the data path. When the keyer is behind they are lost, as
-// if by the network: what is dropped under a flood is mostly the flood.
+// receive takes datagrams from the data path, on the goroutine that receives.
 func (k *keyer) receive(pkts []tun.Packet) {
-	select {
-	case k.in <- pkts:
-	default:
-		k.overflow.Add(uint64(len(pkts)))
+	replies := k.door.knock(pkts)
+	if len(replies) == 0 {
+		return
+	}
+	if err := k.dp.SendIKE(replies); err != nil && !errors.Is(err, net.ErrClosed) {
+		k.log.Debug("strangers not answered", "error", err) // they ask again
 	}
 }
 

@@ -204,7 +204,7 @@ func (k *keyer) transmit(path ike.Path, b []byte) {
 func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 	s.est, s.up, s.path = o, now, o.Path
 	s.tries = attempt{}
-	k.gate.Establish(now, s.key)
+	k.door.establish(now, s.key)
 	e := s.event(EventIKEUpDown)
 	e.Up = true
 	k.report(now, e)
@@ -342,7 +342,7 @@ func (k *keyer) down(now time.Time, s *ikeSA, why ike.Reason) {
 
 // drop lets go of a closed SA that need not repeat its last answer any more.
 func (k *keyer) drop(s *ikeSA) {
-	k.gate.Remove(s.key)
+	k.door.remove(s.key)
 	k.timers.set(s, time.Time{})
 	delete(k.sas, s.key)
 	delete(k.byMachine, s.m)

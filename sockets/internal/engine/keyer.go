@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/btns-go/btns/ike"
@@ -12,11 +11,10 @@ import (
 	"github.com/btns-go/btns/ike/wire"
 	"github.com/btns-go/btns/latch"
 	"github.com/btns-go/btns/sockets/internal/datapath"
-	"github.com/btns-go/btns/tun"
 )
 
 // A keyer owns all IKE SAs. One goroutine runs it and alone touches what is below; others
-// reach it through its mailbox and the channel of received datagrams.
+// reach it through its mailbox and the door.
 type keyer struct {
 	// Constant.
 	cfg     *Config
@@ -28,15 +26,13 @@ type keyer struct {
 	hashes  []uint16
 	ctx     context.Context // ends with the keyer; for resolving host names
 	mail    *mailbox
-	in      chan []tun.Packet
+	door    *door
 	pool    *pool
 
 	resolving sync.WaitGroup
-	overflow  atomic.Uint64 // datagrams lost because the keyer was behind
 	events    hub
 
 	// The keyer's goroutine's.
-	gate      *gate.Gate
 	sas       map[gate.Key]*ikeSA
 	roster    roster
 	greetings *greetings
@@ -69,10 +65,14 @@ func (k *keyer) run(stop <-chan struct{}) {
 			for _, f := range k.mail.take() {
 				f(now)
 			}
-		case pkts := <-k.in:
+		case <-k.door.signal:
 			now := time.Now()
-			for i := range pkts {
-				k.datagram(now, ike.Path(pkts[i].Path), pkts[i].Data())
+			letters, strays := k.door.take()
+			for i := range letters {
+				k.datagram(now, &letters[i])
+			}
+			for i := range strays {
+				k.stray(now, &strays[i])
 			}
 		case <-timer.C:
 			k.tick(time.Now())
@@ -91,7 +91,7 @@ func (k *keyer) run(stop <-chan struct{}) {
 
 func (k *keyer) arm(timer *time.Timer) {
 	at, ok := k.timers.next()
-	if d := k.gate.Deadline(); !d.IsZero() && (!ok || d.Before(at)) {
+	if d := k.door.deadline(); !d.IsZero() && (!ok || d.Before(at)) {
 		at, ok = d, true
 	}
 	if !ok {
@@ -110,7 +110,7 @@ func (k *keyer) tick(now time.Time) {
 		s.m.Tick(now)
 		k.drain(now, s)
 	}
-	for _, key := range k.gate.Expire(now, nil) {
+	for _, key := range k.door.expire(now) {
 		if s := k.sas[key]; s != nil {
 			k.failed(now, s, &ike.TimeoutError{Peer: s.name(), Path: s.path, Exchange: wire.ExchangeIKEAuth, Elapsed: now.Sub(s.made), Waited: true})
 			s.m.Delete(now)
@@ -131,45 +131,36 @@ func (k *keyer) heard(s *ikeSA) {
 	}
 }
 
-// datagram routes one received IKE datagram.
-func (k *keyer) datagram(now time.Time, path ike.Path, b []byte) {
-	v := k.gate.Classify(now, gate.Path(path), b)
-	switch v.Kind {
-	case gate.Drop:
-		k.stray(now, path, v.Reason)
-	case gate.Reply:
-		k.transmit(path, v.Reply)
-		k.stray(now, path, v.Reason)
-	case gate.Existing:
-		s := k.sas[v.Key]
-		if s == nil {
-			return
+// datagram takes one IKE datagram that the door let in.
+func (k *keyer) datagram(now time.Time, l *letter) {
+	if l.verdict.Kind == gate.NewResponder {
+		if !k.stopping {
+			k.respond(now, l)
 		}
-		s.m.Datagram(now, path, b)
+		return
+	}
+	if s := k.sas[l.verdict.Key]; s != nil {
+		s.m.Datagram(now, l.path, l.data)
 		k.drain(now, s)
-	case gate.NewResponder:
-		if k.stopping {
-			return
-		}
-		k.respond(now, path, b, v)
 	}
 }
 
 // respond starts a responder. Which connection the peer belongs to is known only once it
 // has authenticated; until then we offer what any that could be meant would accept.
-func (k *keyer) respond(now time.Time, path ike.Path, b []byte, v gate.Verdict) {
+func (k *keyer) respond(now time.Time, l *letter) {
+	path := l.path
 	g := k.greetings.to(path.Remote.Addr(), k.config)
 	if g == nil {
 		k.log.Debug("nobody is expected", "from", path.Remote.String())
 		return
 	}
-	m, err := ike.NewResponder(g.cfg, path, b, now)
+	m, err := ike.NewResponder(g.cfg, path, l.data, now)
 	if err != nil {
 		k.report(now, Event{Kind: EventParseErrorBody, Unauthenticated: true, IKE: EventIKE{Local: path.Local, Remote: path.Remote}, Err: err})
 		return
 	}
 	// Without an SPI the machine answers with a refusal and is gone: no state to count.
-	if m.LocalSPI() != 0 && !k.gate.Open(now, v, m.LocalSPI()) {
+	if m.LocalSPI() != 0 && !k.door.open(now, l.verdict, m.LocalSPI()) {
 		return // its SPI is another's: nothing was sent yet, the peer will ask again
 	}
 	k.drain(now, k.add(now, m, gate.Key{SPI: m.LocalSPI()}, g.conn, path))

@@ -3,9 +3,24 @@ package engine
 import "time"
 
 const (
-	// ikeQueue is how many batches of received IKE datagrams wait for the keyer: 20 ms of
-	// a flood, more than any burst of real peers.
-	ikeQueue = 64
+	// maxKnownBytes bounds received datagrams for SAs that wait for the keyer: a quarter of a
+	// second of its work, or a large message of every peer in a thousand. maxShare is how many
+	// of them may be of one SA: a message in fragments, and its retransmission.
+	maxKnownBytes = 4 << 20
+	maxShare      = 64
+
+	// maxFresh bounds requests for new SAs that wait for the keyer. The gate has let them in
+	// already, so they count on top of the half-open SAs from which it demands cookies.
+	maxFresh = 256
+
+	// maxStrays is how many datagrams of nobody's SA are remembered to be told of until the
+	// keyer does so; of more than that nothing but their number is.
+	maxStrays = 16
+
+	// knownTurn and freshTurn are what the keyer does of both before it looks at timers and
+	// calls again: a few milliseconds.
+	knownTurn = 64
+	freshTurn = 16
 
 	// maxChildrenPerPeer bounds child SAs of one identity over all its IKE SAs
 	// (RFC 8019, Section 5): a narrow SA per connection and thousands of connections fit.

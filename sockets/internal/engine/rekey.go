@@ -17,7 +17,7 @@ func (k *keyer) rekeying(now time.Time, s *ikeSA, m *ike.Machine) {
 	n.initiator, n.peer, n.remote, n.shared, n.next = m.Role() == ike.Initiator, s.peer, s.remote, s.shared, true
 	k.sas[n.key] = n
 	k.byMachine[m] = n
-	k.gate.Add(n.key)
+	k.door.add(n.key)
 	k.drain(now, n)
 }
 
@@ -38,7 +38,7 @@ func (k *keyer) rekeyed(now time.Time, s *ikeSA, o *ike.Rekeyed) {
 	}
 	to.stranger, from.stranger = from.stranger, false
 	to.waiting, from.waiting = append(to.waiting, from.waiting...), nil
-	k.gate.Establish(now, to.key)
+	k.door.establish(now, to.key)
 	k.roster.strike(from)
 	k.roster.enter(to)
 	from.rekeyed = true

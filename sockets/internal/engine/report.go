@@ -243,20 +243,25 @@ func kindOf(err error, child bool) EventKind {
 }
 
 // stray reports a datagram of no IKE SA that the gate did not let in.
-func (k *keyer) stray(now time.Time, path ike.Path, r gate.Reason) {
-	var kind EventKind
+func (k *keyer) stray(now time.Time, s *stray) {
+	k.strange[s.kind].suppressed += s.more
+	k.report(now, Event{Kind: s.kind, Unauthenticated: true, IKE: EventIKE{Local: s.path.Local, Remote: s.path.Remote}, Reason: s.reason.String()})
+}
+
+// strayKind is what a datagram that the gate did not let in is told of as, EventUnknown if
+// it is not: load is no mistake of anybody's, and Status counts it.
+func strayKind(r gate.Reason) EventKind {
 	switch r {
 	case gate.ReasonShort, gate.ReasonLength, gate.ReasonOldVersion, gate.ReasonInvalidVersion, gate.ReasonZeroSPI,
 		gate.ReasonExchange, gate.ReasonInitSPI, gate.ReasonInitMessageID:
-		kind = EventParseErrorHeader
+		return EventParseErrorHeader
 	case gate.ReasonInitSize, gate.ReasonChain, gate.ReasonPayloads, gate.ReasonNonce, gate.ReasonClear:
-		kind = EventParseErrorBody
+		return EventParseErrorBody
 	case gate.ReasonInvalidIKESPI:
-		kind = EventInvalidIKESPI
+		return EventInvalidIKESPI
 	default:
-		return // load, not mistakes: Status counts it
+		return EventUnknown
 	}
-	k.report(now, Event{Kind: kind, Unauthenticated: true, IKE: EventIKE{Local: path.Local, Remote: path.Remote}, Reason: r.String()})
 }
 
 // alerts tells of latches that broke, and then their holders.

@@ -31,9 +31,9 @@ type GateStatus struct {
 }
 
 func (k *keyer) gateStatus() GateStatus {
-	s := k.gate.Stats()
+	s, lost := k.door.stats()
 	st := GateStatus{Responders: s.Responders, HalfOpen: s.HalfOpen, Expired: s.Expired,
-		Overflow: k.overflow.Load(), Refused: map[string]uint64{}}
+		Overflow: lost, Refused: map[string]uint64{}}
 	for _, r := range gate.Reasons() {
 		if n := s.Count(r); n > 0 {
 			st.Refused[r.String()] = n
