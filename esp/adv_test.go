@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestADV_P1_ReplayWholeCapture(t *testing.T) {
+func TestADV_P1_CVE_2006_0905_ReplayWholeCapture(t *testing.T) {
 	for _, s := range allSuites(t) {
 		o, i := pair(t, testConfig(s))
 		var capture [][]byte
@@ -219,7 +219,7 @@ func TestADV_P11_TFCPaddingIsTrimmed(t *testing.T) {
 	}
 }
 
-func TestADV_P12_InnerHeader(t *testing.T) {
+func TestADV_P12_CVE_2018_6916_InnerHeader(t *testing.T) {
 	c := testConfig(suite(t, "aes256gcm16"))
 	c.Mode = ModeTunnel
 	o, i := pair(t, c)
@@ -255,7 +255,7 @@ func TestADV_P12_InnerHeader(t *testing.T) {
 	}
 }
 
-func TestADV_P13_NextHeader(t *testing.T) {
+func TestADV_P13_CVE_2022_34718_NextHeader(t *testing.T) {
 	for next := range 256 {
 		next := uint8(next)
 		payload := bytes.Repeat([]byte{0x45}, 62)
@@ -356,7 +356,7 @@ func TestADV_P15_ESNLossBeyondCycle(t *testing.T) {
 	wantDrop(t, "as if nothing had been", i, sealed(t, o, []byte("x"), 17), Pass)
 }
 
-func TestADV_P16_CounterNeverWraps(t *testing.T) {
+func TestADV_P16_ROW_70_CounterNeverWraps(t *testing.T) {
 	for _, s := range allSuites(t) {
 		for _, c := range []struct {
 			esn  bool
@@ -425,7 +425,7 @@ func TestADV_P17_HardLimit(t *testing.T) {
 	}
 }
 
-func TestADV_P26_OddSizes(t *testing.T) {
+func TestADV_P26_CVE_2026_63912_OddSizes(t *testing.T) {
 	for _, s := range allSuites(t) {
 		o, i := pair(t, testConfig(s))
 		for _, n := range []int{0, 1, 2, 3, 15, 16, 17, 4095, 4096, 4097, 1279, 1280, 1499, 1500, 1501, 65_534, 65_535, 65_536, 70_000} {

@@ -27,9 +27,9 @@ func poisoned(o *Outbound, n, size, gap int) (arena []byte, pkts []Packet) {
 	return arena, pkts
 }
 
-// TestOnlyOwnOctetsAreTouched: packets without any spare room, neighbours in one
+// TestCVE_2026_43284_OnlyOwnOctetsAreTouched: packets without any spare room, neighbours in one
 // buffer, are sealed and opened; every octet between them stays as it was.
-func TestOnlyOwnOctetsAreTouched(t *testing.T) {
+func TestCVE_2026_43284_OnlyOwnOctetsAreTouched(t *testing.T) {
 	const gap = 3
 	for _, s := range allSuites(t) {
 		for size := range 70 {

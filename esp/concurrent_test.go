@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestADV_P4_OneOfManyCopies: copies of the same packets go to several goroutines
+// TestADV_P4_CVE_2026_23440_OneOfManyCopies: copies of the same packets go to several goroutines
 // at once; each packet is delivered once.
-func TestADV_P4_OneOfManyCopies(t *testing.T) {
+func TestADV_P4_CVE_2026_23440_OneOfManyCopies(t *testing.T) {
 	const copies, rounds, batch = 4, 200, 16
 	for _, s := range []string{"aes128gcm16", "chacha20poly1305", "aes128-sha256", "null-sha256"} {
 		for _, esn := range []bool{false, true} {
@@ -114,8 +114,8 @@ func TestADV_P18_NoNumberTwice(t *testing.T) {
 	}
 }
 
-// TestADV_P39_NothingPassesAfterZero closes an SA while packets are in flight.
-func TestADV_P39_NothingPassesAfterZero(t *testing.T) {
+// TestADV_P39_CVE_2026_72451_NothingPassesAfterZero closes an SA while packets are in flight.
+func TestADV_P39_CVE_2026_72451_NothingPassesAfterZero(t *testing.T) {
 	for _, s := range allSuites(t) {
 		for range 20 {
 			o, i := pair(t, testConfig(s))

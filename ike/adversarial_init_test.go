@@ -229,7 +229,7 @@ func TestADV_B14_EveryGroup(t *testing.T) {
 
 // Every prefix and every changed octet of an IKE_SA_INIT request: refused or served,
 // never a panic, and never more out than in but for the response.
-func TestADV_A1_A3_A15_InitBytes(t *testing.T) {
+func TestADV_A1_A3_A15_CVE_2005_3732_InitBytes(t *testing.T) {
 	s, a, b := hosts(t, 3)
 	raw := initRequest(t, s, a, b).Append(nil)
 	cfg := b.Config
@@ -346,7 +346,7 @@ func TestADV_C2_GroupNeverOffered(t *testing.T) {
 	clean(t, s)
 }
 
-func TestADV_C3_GroupsInTurn(t *testing.T) {
+func TestADV_C3_ROW_97_GroupsInTurn(t *testing.T) {
 	s, a, b := hosts(t, 7)
 	a.Config.Proposals = iketest.MustIKE("aes256gcm16-prfsha256-x25519-ecp256-ecp384")
 	e, req := initiator(t, s, a, b)

@@ -68,7 +68,7 @@ func give(s *iketest.Sim, e *iketest.End, d iketest.Datagram, data []byte) {
 // Every protected message with one bit of each octet changed, cut short anywhere, or
 // with octets behind: nothing changes, the message ID is not consumed, and the true
 // one is taken afterwards (ADV-D1, ADV-D3, ADV-A3; CVE-2019-10155).
-func TestADV_D1_D3_FlippedAndTruncated(t *testing.T) {
+func TestADV_D1_D3_CVE_2019_10155_FlippedAndTruncated(t *testing.T) {
 	for i, kind := range kinds() {
 		t.Run(kind, func(t *testing.T) {
 			s, a, b, d, to := at(t, uint64(i), kind)
@@ -290,7 +290,7 @@ func TestAuthenticButMalformed(t *testing.T) {
 		{"ADV-D25 critical in a response", "IKE_AUTH response", add(&wire.Unknown{PType: 77, Critical: true}), outcome{}},
 		{"unknown in IKE_AUTH", "IKE_AUTH request", add(&wire.Unknown{PType: 77}), outcome{lives: true}},
 		{"KE in IKE_AUTH", "IKE_AUTH request", add(&wire.KE{Group: 31, Data: make([]byte, 32)}), outcome{lives: true}},
-		{"ADV-D20 EAP (CVE-2021-45079, CVE-2026-77206)", "IKE_AUTH request", func(o *iketest.Opened) {
+		{"ADV-D20, CVE-2021-45079, CVE-2026-77206: EAP-Success instead of AUTH", "IKE_AUTH request", func(o *iketest.Opened) {
 			o.Drop(wire.PayloadAuth)
 			o.Payloads = append(o.Payloads, &wire.Unknown{PType: wire.PayloadEAP, Data: []byte{3, 1, 0, 4}})
 		}, outcome{answer: wire.NotifyAuthenticationFailed}},
@@ -318,7 +318,7 @@ func TestAuthenticButMalformed(t *testing.T) {
 			o.Drop(wire.PayloadTSi)
 			o.Payloads = append(o.Payloads, &wire.Unknown{PType: wire.PayloadTSi, Data: []byte{0, 0, 0, 0}})
 		}, outcome{answer: syntax}},
-		{"ADV-E1 start after end (CVE-2023-23009)", "CREATE_CHILD_SA request", func(o *iketest.Opened) {
+		{"ADV-E1, CVE-2023-23009: start after end", "CREATE_CHILD_SA request", func(o *iketest.Opened) {
 			setTS(o, true, wire.TrafficSelector{Type: 7, EndPort: 65535, Start: mustAddr("10.0.0.2"), End: mustAddr("10.0.0.1")})
 		}, outcome{answer: syntax}},
 		{"ADV-E1 unknown type", "CREATE_CHILD_SA request", func(o *iketest.Opened) {
@@ -492,7 +492,7 @@ func TestRandomDatagrams(t *testing.T) {
 
 // A panic in one SA: before authentication it drops the datagram, after it fails that SA
 // and no other.
-func TestPanicIsContained(t *testing.T) {
+func TestROW_78_PanicIsContained(t *testing.T) {
 	s, a, b := hosts(t, 4)
 	e, _ := up(t, s, a, b)
 	other := a.Connect(b, nil)

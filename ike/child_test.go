@@ -333,7 +333,7 @@ func TestDeleteChildWhileAskedFor(t *testing.T) {
 	}
 }
 
-func TestQueueIsBounded(t *testing.T) {
+func TestCVE_2024_22189_QueueIsBounded(t *testing.T) {
 	s, a, b := hosts(t, 65)
 	e, _ := up(t, s, a, b)
 	s.Faults.Loss = 1
@@ -424,11 +424,11 @@ func spi32(v uint32) []byte { return []byte{byte(v >> 24), byte(v >> 16), byte(v
 
 func TestADV_F10_RekeyOfNothing(t *testing.T) {
 	tests := map[string]*wire.Notify{
-		"unknown SPI":                 {Protocol: wire.ProtocolESP, SPI: spi32(0x12345678)},
-		"AH":                          {Protocol: wire.ProtocolAH, SPI: spi32(0x12345678)},
-		"protocol 0 (CVE-2023-38710)": {Protocol: wire.ProtocolNone, SPI: spi32(0x12345678)},
-		"protocol 1 (CVE-2023-38710)": {Protocol: wire.ProtocolIKE, SPI: make([]byte, 8)},
-		"no SPI":                      {},
+		"unknown SPI":               {Protocol: wire.ProtocolESP, SPI: spi32(0x12345678)},
+		"AH":                        {Protocol: wire.ProtocolAH, SPI: spi32(0x12345678)},
+		"CVE-2023-38710 protocol 0": {Protocol: wire.ProtocolNone, SPI: spi32(0x12345678)},
+		"CVE-2023-38710 protocol 1": {Protocol: wire.ProtocolIKE, SPI: make([]byte, 8)},
+		"no SPI":                    {},
 	}
 	for name, n := range tests {
 		s, a, b := hosts(t, 67)

@@ -118,7 +118,7 @@ func collide(t *testing.T, x, y operation, seed uint64, hit int, delay, work tim
 
 // Of two exchanges that replace the same SA the one with the lowest of the four nonces
 // loses, at both ends (RFC 7296, Sections 2.8.1 and 2.8.2).
-func TestADV_F11_RightLoser(t *testing.T) {
+func TestADV_F11_ROW_54_RightLoser(t *testing.T) {
 	for _, what := range []string{"child", "IKE"} {
 		wins := map[string]int{}
 		for seed := range uint64(20) {

@@ -282,7 +282,7 @@ func TestIdentities(t *testing.T) {
 			t.Errorf("responder was asked for %v", asked)
 		}
 	})
-	t.Run("ADV-D14 another than wanted", func(t *testing.T) {
+	t.Run("ADV-D14, ROW-48: another than wanted", func(t *testing.T) {
 		s, a, b := hosts(t, 9)
 		a.WantID = id("venus")
 		e := a.Connect(b, nil)

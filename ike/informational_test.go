@@ -258,7 +258,7 @@ func TestADV_F8_DeletePayloads(t *testing.T) {
 
 // Two actions in one message: the SA is closed once and not touched after (ADV-F9,
 // CVE-2023-38712).
-func TestCVE_2023_38712_DeleteAndMore(t *testing.T) {
+func TestADV_F9_CVE_2023_38712_DeleteAndMore(t *testing.T) {
 	s, a, b := hosts(t, 9)
 	e, o := up(t, s, a, b)
 	c := a.Child()
@@ -296,7 +296,7 @@ func TestInitialContact(t *testing.T) {
 	}
 }
 
-func TestADV_F18_PathFollowsAuthenticFreshMessages(t *testing.T) {
+func TestADV_F18_ROW_50_PathFollowsAuthenticFreshMessages(t *testing.T) {
 	s, a, b := hosts(t, 12)
 	a.Outside = mustAddr("198.51.100.1")
 	a.Addr = netip.MustParseAddrPort("10.0.0.1:500")

@@ -341,6 +341,39 @@ func TestRekeyWithoutMeans(t *testing.T) {
 	}
 }
 
+// A rekeying that asks for everything gets what the policy allows, no more than is in use
+// needs, and the old selectors stay covered (ADV-E4).
+func TestADV_E4_RekeyWider(t *testing.T) {
+	s, a, b := hosts(t, 112)
+	e, o := up(t, s, a, b)
+	b.Allow = iketest.Pair("10.2.0.0/15", "10.0.0.0/15")
+	s.Rewrite(func(m *iketest.Opened) bool {
+		if m.Kind() != "CREATE_CHILD_SA request" {
+			return false
+		}
+		for _, p := range m.Payloads {
+			if x, ok := p.(*wire.TS); ok {
+				x.Selectors = []wire.TrafficSelector{{Type: 7, EndPort: 65535, Start: mustAddr("0.0.0.0"), End: mustAddr("255.255.255.255")}}
+			}
+		}
+		return true
+	})
+	rekeyChild(s, e, only(t, e).InSPI)
+	s.Run(50*time.Millisecond, nil)
+	if len(o.Made) != 2 {
+		t.Fatalf("%s", s.Summary())
+	}
+	if got := o.Made[1].Pair; !b.Allow.Covers(got) || !got.Covers(o.Made[0].Pair) {
+		t.Errorf("granted %v", got)
+	}
+	// Our end asked for less: it takes no more than that (ADV-E3).
+	for _, c := range e.Children {
+		if !iketest.DefaultPair().Covers(c.Pair) {
+			t.Errorf("taken %v", c.Pair)
+		}
+	}
+}
+
 // A selection narrower than what is in use is not taken (ADV-E4), nor is one granted.
 func TestADV_E4_RekeyNarrower(t *testing.T) {
 	for _, who := range []string{"initiator", "responder"} {

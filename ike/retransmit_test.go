@@ -216,7 +216,7 @@ func capture(s *iketest.Sim) map[string]iketest.Datagram {
 	return out
 }
 
-func TestWindow(t *testing.T) {
+func TestADV_F2_F3_F5_Window(t *testing.T) {
 	s, a, b := hosts(t, 5)
 	msgs := capture(s)
 	e, o := up(t, s, a, b)
@@ -261,8 +261,14 @@ func TestWindow(t *testing.T) {
 	s.Forge(e, wire.Header{Exchange: wire.ExchangeInformational, MessageID: 4}, &wire.Delete{Protocol: wire.ProtocolIKE})
 	s.Forge(e, wire.Header{Exchange: wire.ExchangeInformational, MessageID: 1<<32 - 1}, &wire.Delete{Protocol: wire.ProtocolIKE})
 	s.Forge(e, wire.Header{Exchange: wire.ExchangeInformational, MessageID: 3, Flags: wire.FlagResponse})
+	// ADV-F5: a second, different response to a request that was answered.
+	s.Forge(o, wire.Header{Exchange: wire.ExchangeCreateChildSA, MessageID: 2, Flags: wire.FlagResponse}, &wire.Notify{NType: wire.NotifyInvalidSyntax})
+	ended := e.M.Snapshot()
 	s.Run(time.Second, nil)
 	clean(t, s)
+	if e.M.Snapshot() != ended || !e.Up() {
+		t.Error("a second response does something")
+	}
 	if !o.Up() || b.Counters.Dropped(ike.DropRepeat)-before != 1 || b.Counters.Dropped(ike.DropWindow) == 0 {
 		t.Errorf("%v", s.Summary())
 	}

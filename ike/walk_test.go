@@ -59,7 +59,7 @@ func reach(t testing.TB, want ike.State, role ike.Role) (s *iketest.Sim, e *iket
 // Every state and role is entered for real and gets every kind of exchange from its
 // peer, under its peer's keys where there are any: what happens is what the table says,
 // and what has no entry changes nothing but the counter of its drop.
-func TestTableWalked(t *testing.T) {
+func TestROW_49_TableWalked(t *testing.T) {
 	cells, drops := 0, 0
 	for state := ike.StateClosed; state <= ike.StateLinger; state++ {
 		for _, role := range []ike.Role{ike.Initiator, ike.Responder} {

@@ -471,8 +471,8 @@ func TestBroken(t *testing.T) {
 	s.gv.Destroy() // what Close can't risk; for the leak check
 }
 
-// TestADV_90_InWindowReset: only a reset at exactly the expected number closes (RFC 5961, Section 3.2).
-func TestADV_90_InWindowReset(t *testing.T) {
+// TestROW_90_InWindowReset: only a reset at exactly the expected number closes (RFC 5961, Section 3.2).
+func TestROW_90_InWindowReset(t *testing.T) {
 	a, b := newPair(t)
 	var mu sync.Mutex
 	var seq uint32
@@ -504,8 +504,8 @@ func TestADV_90_InWindowReset(t *testing.T) {
 	_, _ = c.Close(), s.Close()
 }
 
-// TestCVE_2024_10026_10603_Entropy: ports, initial sequence numbers and IPv4 identifications don't follow from one another.
-func TestCVE_2024_10026_10603_Entropy(t *testing.T) {
+// TestCVE_2024_10026_CVE_2024_10603_Entropy: ports, initial sequence numbers and IPv4 identifications don't follow from one another.
+func TestCVE_2024_10026_CVE_2024_10603_Entropy(t *testing.T) {
 	a, _ := newPair(t)
 	var mu sync.Mutex
 	var ports, isns, ids []uint32

@@ -209,7 +209,7 @@ func FuzzParseIToken(f *testing.F) {
 	})
 }
 
-func TestADV_L28_NothingBeforeAuthentication(t *testing.T) {
+func TestADV_L28_CVE_2024_45337_NothingBeforeAuthentication(t *testing.T) {
 	proven := false
 	i := sample(t)
 	p := NewLive(func() (Info, error) {

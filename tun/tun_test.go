@@ -32,7 +32,7 @@ func TestADV_A17_Marked(t *testing.T) {
 	}
 }
 
-func TestADV_A1_P36_Classify(t *testing.T) {
+func TestADV_A1_A2_P36_Classify(t *testing.T) {
 	zeros := func(n int) []byte { return make([]byte, n) }
 	data := func(n int) []byte {
 		b := zeros(n)

@@ -15,7 +15,7 @@ func mustNew(t testing.TB, size int) *Window {
 	return w
 }
 
-func TestSizes(t *testing.T) {
+func TestCVE_2017_7184_Sizes(t *testing.T) {
 	for _, size := range []int{-64, -1, 1, 32, 63, 65, 4095, 4097, 4160, math.MaxInt} {
 		if _, err := New(size); err == nil {
 			t.Errorf("New(%d): no error", size)

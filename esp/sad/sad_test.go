@@ -115,7 +115,7 @@ func TestQuarantineIsBounded(t *testing.T) {
 	}
 }
 
-func TestInstallRefuses(t *testing.T) {
+func TestCVE_2025_39965_InstallRefuses(t *testing.T) {
 	tab := New[sa](zeros{})
 	for _, c := range []struct {
 		spi  uint32

@@ -41,7 +41,7 @@ func TestManualCheck(t *testing.T) {
 	}
 }
 
-func TestManualAEADRefused(t *testing.T) {
+func TestCVE_2024_28860_ManualAEADRefused(t *testing.T) {
 	for suite, aead := range map[string]bool{
 		"aes256gcm16": true, "aes128gcm16": true, "AES256GCM16": true, "chacha20poly1305": true, "aes128ccm8": true,
 		"aes128ctr-sha256": true, "aes128gmac": true,

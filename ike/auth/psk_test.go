@@ -49,8 +49,8 @@ func TestPSKAuth(t *testing.T) {
 	}
 }
 
-// TestPSKUnknownPRF shows that a PRF without an implementation matches nothing, not the empty MAC.
-func TestPSKUnknownPRF(t *testing.T) {
+// TestCVE_2018_10811_PRFWithoutImplementation shows that a PRF without an implementation matches nothing, not the empty MAC.
+func TestCVE_2018_10811_PRFWithoutImplementation(t *testing.T) {
 	for _, prf := range []uint16{0, wire.PRFHMACMD5, wire.PRFHMACSHA1, wire.PRFAESXCBC, 9999} {
 		if VerifyPSK(prf, NewPSK([]byte("secret")), &wire.Auth{Method: wire.AuthMethodPSK}, nil) == nil {
 			t.Errorf("PRF %d verified an empty AUTH", prf)
@@ -61,8 +61,8 @@ func TestPSKUnknownPRF(t *testing.T) {
 	}
 }
 
-// TestADV_D10_Methods offers every method number to both verifiers.
-func TestADV_D10_Methods(t *testing.T) {
+// TestADV_D10_ROW_55_Methods offers every method number to both verifiers.
+func TestADV_D10_ROW_55_Methods(t *testing.T) {
 	octets := []byte("octets")
 	key := generate(t, KindECDSAP256)
 	right := mustSign(t, key, octets, Hashes())
@@ -103,8 +103,8 @@ func TestParsePSK(t *testing.T) {
 	}
 }
 
-// TestADV_D18_WeakPSK shows which keys the configuration is told to refuse.
-func TestADV_D18_WeakPSK(t *testing.T) {
+// TestADV_D18_ROW_96_WeakPSK shows which keys the configuration is told to refuse.
+func TestADV_D18_ROW_96_WeakPSK(t *testing.T) {
 	for s, weak := range map[string]bool{
 		"":                                 true,
 		"swordfish":                        true,

@@ -91,8 +91,8 @@ func TestSignWithBrokenKeys(t *testing.T) {
 	wantReason(t, err, ReasonKey)
 }
 
-// TestADV_D12_HashNotAnnounced has signatures that are right and must not count.
-func TestADV_D12_HashNotAnnounced(t *testing.T) {
+// TestADV_D12_ROW_97_HashNotAnnounced has signatures that are right and must not count.
+func TestADV_D12_ROW_97_HashNotAnnounced(t *testing.T) {
 	octets := []byte("octets")
 	rules := Rules{Hashes: []uint16{wire.HashSHA384}}
 
@@ -135,8 +135,8 @@ func TestADV_D12_HashNotAnnounced(t *testing.T) {
 	wantReason(t, Verify(p256.Public(), &legacy, octets, Rules{Hashes: []uint16{wire.HashSHA384}, Legacy: true}), ReasonHash)
 }
 
-// TestADV_D11_WrongSignature has the right method and a signature that is not one.
-func TestADV_D11_WrongSignature(t *testing.T) {
+// TestADV_D11_CVE_2020_16088_WrongSignature has the right method and a signature that is not one.
+func TestADV_D11_CVE_2020_16088_WrongSignature(t *testing.T) {
 	octets := []byte("octets that were signed")
 	for _, kind := range []Kind{KindEd25519, KindECDSAP256, KindECDSAP384} {
 		t.Run(kind.String(), func(t *testing.T) {
@@ -348,8 +348,8 @@ func TestADV_D11_RSA(t *testing.T) {
 	}
 }
 
-// TestADV_D11_DegenerateKeys refuses keys before any arithmetic with them.
-func TestADV_D11_DegenerateKeys(t *testing.T) {
+// TestADV_D11_CVE_2026_14957_CVE_2017_9022_DegenerateKeys refuses keys before any arithmetic with them.
+func TestADV_D11_CVE_2026_14957_CVE_2017_9022_DegenerateKeys(t *testing.T) {
 	n := testRSA(t).N
 	big65536 := new(big.Int).Lsh(big.NewInt(1), 65535)
 	big65536.SetBit(big65536, 0, 1)

@@ -22,7 +22,7 @@ func TestADV_A1_ShortDatagrams(t *testing.T) {
 	}
 }
 
-func TestADV_A3_HeaderLength(t *testing.T) {
+func TestADV_A3_CVE_2013_4564_HeaderLength(t *testing.T) {
 	g := newGate(t, Config{})
 	req := initReq(1, nonce(1))
 	for _, n := range []uint32{0, 27, 28, uint32(len(req)) - 1, uint32(len(req)) + 1, 1 << 16, 1<<32 - 1} {
@@ -196,7 +196,7 @@ func TestADV_A12_ReflectionAndWrongRole(t *testing.T) {
 	}
 }
 
-func TestADV_A13_ExchangeTypes(t *testing.T) {
+func TestADV_A13_CVE_2009_0790_ExchangeTypes(t *testing.T) {
 	g := newGate(t, Config{})
 	now := epoch()
 	for x := range 256 {

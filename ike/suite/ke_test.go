@@ -48,7 +48,7 @@ func TestExchange(t *testing.T) {
 }
 
 // ADV-B14 (CVE-2014-9221): every other group number is refused.
-func TestADV_B14_AllGroups(t *testing.T) {
+func TestADV_B14_CVE_2014_9221_AllGroups(t *testing.T) {
 	for g := range 65536 {
 		known := g == 14 || g == 19 || g == 20 || g == 31
 		if (KELen(uint16(g)) != 0) != known {
@@ -64,7 +64,7 @@ func TestADV_B14_AllGroups(t *testing.T) {
 }
 
 // ADV-B15 (CVE-2023-41913): public values of the wrong length.
-func TestADV_B15_PublicLength(t *testing.T) {
+func TestADV_B15_CVE_2023_41913_ROW_24_PublicLength(t *testing.T) {
 	for _, g := range groups() {
 		k, peer := generate(t, g, 1), generate(t, g, 2).Public()
 		for n := range 2*KELen(g) + 2 {
@@ -80,7 +80,7 @@ func TestADV_B15_PublicLength(t *testing.T) {
 }
 
 // ADV-B16 (CVE-2015-3240, free5gc 972): public values outside the group.
-func TestADV_B16_PublicValue(t *testing.T) {
+func TestADV_B16_CVE_2015_3240_ROW_80_PublicValue(t *testing.T) {
 	refuse := func(name string, k *KE, peer []byte) {
 		t.Helper()
 		if s, err := k.Shared(peer); !errors.Is(err, errPublic) || s != nil {

@@ -154,7 +154,7 @@ func TestADV_B8_InitialProposal(t *testing.T) {
 }
 
 // ADV-B10 (CVE-2016-5391): what an IKE SA is never without.
-func TestADV_B10_MissingTransforms(t *testing.T) {
+func TestADV_B10_CVE_2016_5391_MissingTransforms(t *testing.T) {
 	aead, cbc := ikeList(t, "aes256gcm16-prfsha256-x25519")[0], ikeList(t, "aes128-sha256-ecp256")[0]
 	refuseIKE(t, "no KE", wire.TransformKE, without(aead, wire.TransformKE))
 	refuseIKE(t, "KE NONE", wire.TransformKE, with(without(aead, wire.TransformKE), wire.Transform{Type: wire.TransformKE}))

@@ -226,7 +226,7 @@ func TestCBCNeedsRandomness(t *testing.T) {
 }
 
 // ADV-D1 (CVE-2019-10155): every flipped bit of every kind of message.
-func TestADV_D1_FlippedBits(t *testing.T) {
+func TestADV_D1_CVE_2019_10155_FlippedBits(t *testing.T) {
 	for _, s := range ciphers(t) {
 		seal, open := pair(t, s)
 		whole, err1 := seal.SealMessage(header(), wire.PayloadVendor, []byte("\x00\x00\x00\x06xx"), seeded(1))
@@ -250,7 +250,7 @@ func TestADV_D1_FlippedBits(t *testing.T) {
 }
 
 // ADV-D3: too short, or not whole blocks. Nothing reaches the cipher.
-func TestADV_D3_ShortSK(t *testing.T) {
+func TestADV_D3_CVE_2021_43565_ShortSK(t *testing.T) {
 	for _, s := range ciphers(t) {
 		_, open := pair(t, s)
 		for n := range 200 {
@@ -295,7 +295,7 @@ func sealRaw(t *testing.T, p *Protector, body []byte) []byte {
 }
 
 // ADV-D4 (free5gc 997): every pad length under a valid ICV.
-func TestADV_D4_PadLength(t *testing.T) {
+func TestADV_D4_ROW_78_PadLength(t *testing.T) {
 	for _, s := range ciphers(t) {
 		seal, open := pair(t, s)
 		for pad := range 256 {

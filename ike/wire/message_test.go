@@ -243,7 +243,7 @@ func TestADV_A7_ZeroSPI(t *testing.T) {
 
 // ADV-A14: a header alone with a next payload, and data nobody announced
 // (free5gc 968).
-func TestADV_A14_HeaderOnly(t *testing.T) {
+func TestADV_A14_ROW_76_HeaderOnly(t *testing.T) {
 	m := &Message{Header: Header{SPIi: 1, Exchange: ExchangeIKESAInit}}
 	b := m.Append(nil)
 	if got, err := Parse(b); err != nil || len(got.Payloads) != 0 {
@@ -281,7 +281,7 @@ func TestADV_A15_PayloadLength(t *testing.T) {
 }
 
 // ADV-A16: bounded work on a datagram full of payloads (CVE-2026-12413).
-func TestADV_A16_PayloadCap(t *testing.T) {
+func TestADV_A16_CVE_2026_12413_PayloadCap(t *testing.T) {
 	many := func(n int) []byte {
 		m := &Message{Header: Header{SPIi: 1, Exchange: ExchangeIKESAInit}}
 		for range n {
@@ -455,7 +455,7 @@ func TestSlicesAreCapped(t *testing.T) {
 }
 
 // What a parse allocates is in proportion to its input, whatever that is.
-func TestAllocationBound(t *testing.T) {
+func TestCVE_2025_58181_AllocationBound(t *testing.T) {
 	worst := map[string]Payload{
 		"selectors":  &TS{Selectors: make([]TrafficSelector, MaxSelectors)},
 		"transforms": &SA{Proposals: []Proposal{{Num: 1, Transforms: make([]Transform, MaxTransforms)}}},

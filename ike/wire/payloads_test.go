@@ -18,7 +18,7 @@ func try(t PayloadType, body []byte) (Payload, error) {
 }
 
 // ADV-B7: proposals that are not what they say (free5gc 940 and 1073).
-func TestADV_B7_Proposals(t *testing.T) {
+func TestADV_B7_ROW_77_Proposals(t *testing.T) {
 	good := body(samples()[0]) // proposal 1: 40 octets at 0, proposal 2 behind it
 	n1 := int(binary.BigEndian.Uint16(good[2:]))
 	one := slices.Clone(good[:n1])
@@ -283,7 +283,7 @@ func TestADV_F8_Delete(t *testing.T) {
 }
 
 // ADV-E1: traffic selectors (CVE-2023-23009).
-func TestADV_E1_TrafficSelectors(t *testing.T) {
+func TestADV_E1_CVE_2023_23009_TrafficSelectors(t *testing.T) {
 	v4 := []byte{7, 0, 0, 16, 0, 0, 255, 255, 10, 0, 0, 0, 10, 0, 0, 255}
 	v6 := append([]byte{8, 0, 0, 40, 0, 0, 255, 255}, append(fill(16, 1), fill(16, 2)...)...)
 	ts := func(count byte, sel ...[]byte) []byte {
@@ -344,7 +344,7 @@ func TestADV_E1_TrafficSelectors(t *testing.T) {
 
 // ADV-D22: configuration attributes of any length are kept, too many refused
 // (free5gc 984).
-func TestADV_D22_Configuration(t *testing.T) {
+func TestADV_D22_ROW_79_Configuration(t *testing.T) {
 	for n := range 20 {
 		c := &Configuration{CType: ConfigReply, Attributes: []ConfigAttribute{{Type: ConfigInternalIP4Address, Value: fill(n, 1)}}}
 		p, err := try(PayloadConfiguration, body(c))
@@ -362,7 +362,7 @@ func TestADV_D22_Configuration(t *testing.T) {
 }
 
 // An EAP packet whose length is not its own (free5gc 938).
-func TestEAPLength(t *testing.T) {
+func TestROW_79_EAPLength(t *testing.T) {
 	for s, ok := range map[string]bool{"": false, "\x01\x02\x00": false, "\x03\x01\x00\x04": true, "\x03\x01\x00\x05": false, "\x01\x01\x00\x05\x01": true, "\x01\x01\x00\x04\x01": false} {
 		if _, err := try(PayloadEAP, []byte(s)); (err == nil) != ok {
 			t.Errorf("%x: %v", s, err)

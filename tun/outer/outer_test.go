@@ -443,7 +443,7 @@ func TestEcho(t *testing.T) {
 	}
 }
 
-func TestADV_P28_TooBig(t *testing.T) {
+func TestADV_P28_CVE_2024_53259_TooBig(t *testing.T) {
 	var got []outer.TooBig
 	b := newBench(t, outer.Config{OnTooBig: func(e outer.TooBig) { got = append(got, e) }})
 	router4, router6 := netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("2001:db8:1::1")

@@ -272,7 +272,7 @@ func TestWrongPeerIsRefused(t *testing.T) {
 }
 
 // RFC 5386, Section 2: whoever nobody vouched for owns its key's address and no other.
-func TestBTNS_AnonymousOwnsOnlyItsAddress(t *testing.T) {
+func TestADV_E5_AnonymousOwnsOnlyItsAddress(t *testing.T) {
 	n := tuntest.NewNet(tuntest.Faults{})
 	b := &testHost{name: "b", wire: at(t, n, "192.0.2.2:4500")}
 	eb := b.start(t)
@@ -357,7 +357,7 @@ func TestTwoClients(t *testing.T) {
 
 // A peer that lost its memory comes back, says so, and is believed because it proved to be
 // the same (RFC 7296, Section 2.4).
-func TestInitialContact(t *testing.T) {
+func TestADV_F17_InitialContact(t *testing.T) {
 	n := tuntest.NewNet(tuntest.Faults{})
 	ka, kb := newKey(t), newKey(t)
 	b := &testHost{name: "b", wire: at(t, n, "192.0.2.2:4500"), key: kb, peer: ka.Public(), addr: keyAddr(kb)}
@@ -542,7 +542,7 @@ func TestStatusGuessesNobody(t *testing.T) {
 }
 
 // Close from many goroutines, while others dial and look.
-func TestCloseIsConcurrent(t *testing.T) {
+func TestROW_92_CloseIsConcurrent(t *testing.T) {
 	n := tuntest.NewNet(tuntest.Faults{})
 	b := &testHost{name: "b", wire: at(t, n, "192.0.2.2:4500")}
 	eb := b.start(t)
