@@ -116,6 +116,10 @@ type Config struct {
 	// zero never asks (RFC 7296, Section 2.4).
 	DPDDelay time.Duration
 
+	// DPDTimeout is how long the peer may take for a sign of life before it counts as
+	// dead. Zero: 45 s, in which the default schedule sends nine times.
+	DPDTimeout time.Duration
+
 	// Life bounds established SAs; zero values keep them until they are deleted.
 	Life IKELife
 

@@ -128,6 +128,15 @@ type Rekeyed struct {
 	Path       Path
 }
 
+// Suspect says that the peer may have lost this SA: a request has gone without an answer for
+// a few seconds, or somebody says so. It is no more than that, and comes once until Cleared
+// follows: the SA stands, and ends with Failed if no answer comes. Who is in a hurry starts
+// another one beside it, and ends this one with Replaced when that has the same peer.
+type Suspect struct{ Err error }
+
+// Cleared takes a Suspect back: the peer knows this SA.
+type Cleared struct{}
+
 // Wake says that another machine has outputs or a new deadline: carry them out and set
 // its timer anew.
 type Wake struct{ Machine *Machine }
@@ -261,6 +270,8 @@ func (*Rekeyed) output()        {}
 func (*Wake) output()           {}
 func (*Reauthenticate) output() {}
 func (*RekeyFailed) output()    {}
+func (*Suspect) output()        {}
+func (*Cleared) output()        {}
 func (*PathChanged) output()    {}
 func (*Unverified) output()     {}
 func (*Resent) output()         {}
@@ -281,6 +292,8 @@ func (*Rekeyed) event()        {}
 func (*Wake) event()           {}
 func (*Reauthenticate) event() {}
 func (*RekeyFailed) event()    {}
+func (*Suspect) event()        {}
+func (*Cleared) event()        {}
 func (*PathChanged) event()    {}
 func (*Unverified) event()     {}
 func (*Resent) event()         {}

@@ -106,16 +106,6 @@ func (m *Machine) start(now time.Time, t *task) {
 	}
 }
 
-// CheckLiveness asks the peer for a sign of life, unless a request is outstanding.
-func (m *Machine) CheckLiveness(now time.Time) {
-	m.flags |= flagVerified
-	defer m.caught(now)
-	if m.state == StateEstablished && m.req == nil && m.prep == nil && len(m.queue) == 0 {
-		m.enqueue(&task{kind: taskLiveness})
-		m.pump(now)
-	}
-}
-
 // DeleteChild deletes the child SA with our inbound SPI: ChildRemoved follows when
 // the peer has answered. One that is only asked for yet ends in SPIReleased and
 // ChildFailed, or is deleted as soon as it is there.

@@ -166,54 +166,6 @@ func TestDeleteAtEveryMoment(t *testing.T) {
 	}
 }
 
-func TestLiveness(t *testing.T) {
-	t.Run("silence is asked about", func(t *testing.T) {
-		s, a, b := hosts(t, 5)
-		a.Config.DPDDelay = 30 * time.Second
-		e, _ := up(t, s, a, b)
-		before := s.Datagrams
-		s.Run(65*time.Second, nil)
-		if got := s.Datagrams - before; got != 4 {
-			t.Errorf("%d datagrams in 65 s, want 2 exchanges", got)
-		}
-		// Traffic is as good as an answer (RFC 7296, Section 2.4).
-		before = s.Datagrams
-		for range 20 {
-			s.Run(10*time.Second, nil)
-			e.Do(func(m *ike.Machine) { m.Heard(s.Now, a.Child().InSPI) })
-			e.Do(func(m *ike.Machine) { m.Heard(s.Now, 1) }) // not ours: no proof of anything
-		}
-		if got := s.Datagrams - before; got != 0 {
-			t.Errorf("%d datagrams although traffic came in", got)
-		}
-		clean(t, s)
-	})
-	t.Run("ADV-F16 death", func(t *testing.T) {
-		s, a, b := hosts(t, 6)
-		a.Config.DPDDelay = 30 * time.Second
-		e, _ := up(t, s, a, b)
-		s.Faults.Loss = 1
-		s.Run(10*time.Minute, nil)
-		var to *ike.TimeoutError
-		if !errors.As(e.Failed, &to) || to.Sends != 13 || to.Exchange != wire.ExchangeInformational || !to.Timeout() || len(e.Children) != 0 {
-			t.Errorf("%v", e.Failed)
-		}
-		clean(t, s)
-	})
-	t.Run("by command", func(t *testing.T) {
-		s, a, b := hosts(t, 7)
-		e, _ := up(t, s, a, b)
-		before := s.Datagrams
-		e.Do(func(m *ike.Machine) { m.CheckLiveness(s.Now) })
-		e.Do(func(m *ike.Machine) { m.CheckLiveness(s.Now) })
-		s.Run(time.Second, nil)
-		if s.Datagrams-before != 2 {
-			t.Errorf("%d datagrams", s.Datagrams-before)
-		}
-		clean(t, s)
-	})
-}
-
 func TestADV_F8_DeletePayloads(t *testing.T) {
 	tests := map[string]wire.Payload{
 		"unknown SPI":      &wire.Delete{Protocol: wire.ProtocolESP, SPIs: []uint32{1, 2, 3}},

@@ -126,6 +126,12 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 		case *wire.EncryptedFragment:
 			frag = p
 		case *wire.Unknown, *wire.Vendor:
+		case *wire.Notify:
+			// ADV-F14: at most a hint.
+			if dir == request || len(outer.Payloads) > 1 {
+				return DropClear
+			}
+			return m.unprotected(now, &message{Header: h, path: path, raw: b, ps: outer.Payloads})
 		default:
 			return DropClear // ADV-D5: IDi, AUTH and the like belong inside
 		}
@@ -140,7 +146,7 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 		return 0
 	}
 	if enc == nil {
-		return DropClear // ADV-F14: unprotected notifies are at most a hint
+		return DropClear
 	}
 	if m.faulty(faultEarlyMove) {
 		m.moved(path)
@@ -166,7 +172,7 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 // retransmission; bad is what is wrong with it already, or nil.
 func (m *Machine) opened(now time.Time, t *transition, msg *message, dir direction, digest [digestLen]byte, bad *wire.ParseError) {
 	h := msg.Header
-	m.heard = now
+	m.alive(now)
 	m.moved(msg.path)
 	m.frags[dir] = nil // ADV-G9
 	if dir == response {

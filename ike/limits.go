@@ -24,6 +24,20 @@ const (
 	defaultInitial = 500 * time.Millisecond
 	defaultFactor  = 1.55 // 13 sends in 270 s
 
+	// defaultDPDTimeout is nine sends of the default schedule: a peer that has lost its
+	// SAs is not coming back to them, so there is no use in minutes.
+	defaultDPDTimeout = 45 * time.Second
+
+	// suspectSends is how often a request is sent before the peer is a suspect, 4.3 s by
+	// default: what is lost on the way, or a busy peer, is seen less often than that.
+	suspectSends = 4
+
+	// doubtGap is the least time between two liveness checks of one SA that
+	// unauthenticated hints ask for (RFC 7296, Section 2.21.4). hintSilence is how long the
+	// peer must have been silent for a hint to make it a suspect: who is heard lives.
+	doubtGap    = 10 * time.Second
+	hintSilence = time.Second
+
 	// initGrace is how long an initiator goes on after the first unauthenticated
 	// refusal of its IKE_SA_INIT, and initRefusals how many it wants to have seen:
 	// a forged one loses against the true response (RFC 7296, Section 2.21.1).

@@ -67,6 +67,7 @@ type Machine struct {
 	refusedLast time.Time // the last of them
 	reauthed    bool      // Reauthenticate has been asked for
 	tries       uint8     // answers of TEMPORARY_FAILURE to rekeying this SA
+	doubted     time.Time // last hint that made us ask whether the peer lives
 
 	// Rekeying of the IKE SA by both ends at once; see collision.go.
 	successor *Machine // made by the peer's exchange, while ours is under way
@@ -87,6 +88,7 @@ const (
 	flagFragments                    // both ends take fragments
 	flagPeerRekeys                   // the peer's request to rekey the IKE SA is being worked on
 	flagVerified                     // what is being handled is authentic: a panic fails the SA
+	flagSuspect                      // Suspect was said, and not taken back
 )
 
 // identity is what WorkVerify proved.
@@ -231,15 +233,6 @@ func (m *Machine) Deadline() time.Time {
 	return d
 }
 
-// liveness is when the peer is asked for a sign of life; zero: not planned. An
-// outstanding request asks already.
-func (m *Machine) liveness() time.Time {
-	if m.cfg.DPDDelay <= 0 || m.state != StateEstablished || m.req != nil || m.prep != nil || m.undecided() {
-		return time.Time{}
-	}
-	return m.heard.Add(m.cfg.DPDDelay)
-}
-
 // Tick does what is due at now.
 func (m *Machine) Tick(now time.Time) {
 	m.flags |= flagVerified
@@ -253,7 +246,7 @@ func (m *Machine) Tick(now time.Time) {
 	m.dropFragments(now)
 	m.age(now)
 	if due(m.liveness(), now) {
-		m.enqueue(&task{kind: taskLiveness})
+		m.probe(now)
 	}
 	m.pump(now)
 }

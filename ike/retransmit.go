@@ -14,10 +14,13 @@ var errMessageIDs = errors.New("ike: message IDs are used up: the IKE SA had to 
 type exchange struct {
 	typ   wire.ExchangeType
 	id    uint32
-	raw   []byte    // sent again bit-identical (RFC 7296, Section 2.1)
-	since time.Time // first sent
-	at    time.Time // next send; zero: paused
+	raw   []byte        // sent again bit-identical (RFC 7296, Section 2.1)
+	since time.Time     // first sent
+	at    time.Time     // next send; zero: paused
+	end   time.Time     // given up
+	pace  time.Duration // between sends; zero: Config.Retransmit
 	sends int
+	probe bool  // it asks for a sign of life; see liveness.go
 	task  *task // what it is for; nil in IKE_SA_INIT and IKE_AUTH
 }
 
@@ -67,8 +70,11 @@ func (m *Machine) send(now time.Time, e wire.ExchangeType, t *task, ps ...wire.P
 // launch sends a request for the first time.
 func (m *Machine) launch(now time.Time, x *exchange) {
 	x.sends = 1
-	x.at = now.Add(m.cfg.Retransmit.wait(1))
+	x.at, x.end = now.Add(m.cfg.Retransmit.wait(1)), x.since.Add(maxTotal)
 	m.req = x
+	if t := x.task; t != nil && t.kind == taskLiveness {
+		m.mustAnswer(now)
+	}
 	m.count(func(c *Counters) { c.Requests.Add(1) })
 	m.transmit(m.path, x.raw)
 }
@@ -76,16 +82,16 @@ func (m *Machine) launch(now time.Time, x *exchange) {
 // resend sends the outstanding request again, or gives up.
 func (m *Machine) resend(now time.Time) {
 	x := m.req
-	end := x.since.Add(maxTotal)
-	if m.state == StateInitSent && m.initGivesUp(now) {
+	if m.hs != nil && m.initGivesUp(now) {
 		return
 	}
-	if x.sends >= m.cfg.Retransmit.sends() || !now.Before(end) {
-		err := &TimeoutError{Peer: m.peerName(), Path: m.path, Exchange: x.typ, Sends: x.sends, Elapsed: now.Sub(x.since)}
-		if m.hs != nil && len(m.hs.refused) > 0 {
-			err.Last = m.hs.refused[len(m.hs.refused)-1]
-		}
-		m.fail(now, err)
+	all := x.sends >= m.cfg.Retransmit.sends()
+	if all && x.probe && now.Before(x.end) {
+		x.at = x.end
+		return
+	}
+	if all || !now.Before(x.end) {
+		m.fail(now, m.silent(now))
 		return
 	}
 	if m.state == StateInitSent && m.hs.stale {
@@ -93,11 +99,22 @@ func (m *Machine) resend(now time.Time) {
 		m.initRetry(now, x.sends)
 		return
 	}
-	x.sends++
-	x.at = now.Add(m.cfg.Retransmit.wait(x.sends))
-	if x.at.After(end) {
-		x.at = end
+	if x.sends >= suspectSends && !m.heard.After(x.since) {
+		m.suspect(m.silent(now))
 	}
+	m.sendAgain(now)
+}
+
+// sendAgain sends the outstanding request once more.
+func (m *Machine) sendAgain(now time.Time) {
+	x := m.req
+	x.sends++
+	wait := x.pace
+	if wait == 0 {
+		wait = m.cfg.Retransmit.wait(x.sends)
+	}
+	x.at = now.Add(wait)
+	sooner(&x.at, x.end)
 	m.count(func(c *Counters) { c.Resends.Add(1) })
 	m.transmit(m.path, x.raw)
 	m.emit(&Resent{m.told(x)})
@@ -112,6 +129,16 @@ func (m *Machine) answered() {
 
 func (m *Machine) told(x *exchange) Request {
 	return Request{Exchange: x.typ, MessageID: x.id, Sends: x.sends, Path: m.path}
+}
+
+// silent says that the outstanding request is not answered.
+func (m *Machine) silent(now time.Time) error {
+	x := m.req
+	err := &TimeoutError{Peer: m.peerName(), Path: m.path, Exchange: x.typ, Sends: x.sends, Elapsed: now.Sub(x.since)}
+	if m.hs != nil && len(m.hs.refused) > 0 {
+		err.Last = m.hs.refused[len(m.hs.refused)-1]
+	}
+	return err
 }
 
 // numbered has the SA rekeyed long before its message IDs end.

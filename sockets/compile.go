@@ -211,7 +211,11 @@ func (c *compiler) connection(i int) error {
 	}
 	path := func(rest ...string) []string { return append([]string{"connections", name}, rest...) }
 	out := &engine.Conn{Name: name, NativeESP: in.NativeESP && c.caps.NativeESP, DPDDelay: orDefault(in.DPDDelay, DefaultDPDDelay),
-		Life: engine.IKELife{Rekey: orDefault(in.RekeyTime, DefaultIKERekey), Reauth: in.ReauthTime, Over: in.OverTime, Rand: in.RandTime}}
+		DPDTimeout: orDefault(in.DPDTimeout, DefaultDPDTimeout),
+		Life:       engine.IKELife{Rekey: orDefault(in.RekeyTime, DefaultIKERekey), Reauth: in.ReauthTime, Over: in.OverTime, Rand: in.RandTime}}
+	if out.DPDTimeout < 0 || out.DPDTimeout > 5*time.Minute {
+		return bad(fmt.Errorf("%s is not between 0 and 5 minutes", out.DPDTimeout), path("dpd_timeout")...)
+	}
 	var err error
 	if out.Remotes, err = remotes(in); err != nil {
 		return bad(err, path("remote_addrs")...)

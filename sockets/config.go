@@ -83,6 +83,7 @@ const (
 	DefaultIKERekey    = 4 * time.Hour    // swanctl.conf's rekey_time of connections
 	DefaultChildRekey  = time.Hour        // and of their children
 	DefaultDPDDelay    = 30 * time.Second // swanctl.conf's default is never
+	DefaultDPDTimeout  = 45 * time.Second // nine sends; charon takes 165 s
 )
 
 // A Connection is one peer or class of peers: how to reach it, how both sides
@@ -102,6 +103,10 @@ type Connection struct {
 	// DPDDelay is the silence after which the peer is asked whether it lives, so that one
 	// that restarted is found out: DefaultDPDDelay when 0, never when negative.
 	DPDDelay time.Duration
+	// DPDTimeout is how long it may take for a sign of life: DefaultDPDTimeout when 0, at
+	// most 5 minutes. swanctl.conf's dpd_timeout is for IKEv1 alone; its IKEv2 waits as long
+	// for a sign of life as for any answer.
+	DPDTimeout time.Duration
 	// RekeyTime is when the IKE SA gets new keys, DefaultIKERekey when 0, never when
 	// negative. ReauthTime is when it is made anew from scratch; 0: never. OverTime, 10 %
 	// when 0, later the SA ends if neither happened. A random part of RandTime, OverTime

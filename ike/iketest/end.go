@@ -26,6 +26,8 @@ type End struct {
 	Next        *End // took over from it by rekeying
 	Prev        *End // it took over from
 	Unverified  []error
+	Suspected   []error // why the peer was a suspect
+	Cleared     int     // how often it was none after all
 
 	Resent, Answered, Repeated []ike.Request
 	Events                     []ike.Event
@@ -158,6 +160,15 @@ func (e *End) carryOut(o ike.Output) {
 		e.RekeyErrors = append(e.RekeyErrors, o.Err)
 	case *ike.Unverified:
 		e.Unverified = append(e.Unverified, o.Err)
+	case *ike.Suspect:
+		if o.Err == nil || len(e.Suspected) != e.Cleared {
+			e.fail("suspects the peer twice, or without reason: %v", o.Err)
+		}
+		e.Suspected = append(e.Suspected, o.Err)
+	case *ike.Cleared:
+		if e.Cleared++; len(e.Suspected) != e.Cleared {
+			e.fail("clears a peer that is no suspect")
+		}
 	case *ike.Resent:
 		e.Resent = append(e.Resent, o.Request)
 	case *ike.Answered:

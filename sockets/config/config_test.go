@@ -34,6 +34,7 @@ connections:
     proposals: aes256gcm16-prfsha256-x25519, aes128-sha256-ecp256
     encap: no
     dpd_delay: 30
+    dpd_timeout: 20s
     local: {auth: psk, id: sun.example}
     remote: {auth: psk, id: moon.example}
     children:
@@ -74,7 +75,7 @@ func TestParse(t *testing.T) {
 		t.Fatalf("connections: %+v", h.Connections)
 	}
 	c := h.Connections[0]
-	if len(c.RemoteAddrs) != 2 || len(c.Proposals) != 2 || !c.NativeESP || c.DPDDelay != 30*time.Second ||
+	if len(c.RemoteAddrs) != 2 || len(c.Proposals) != 2 || !c.NativeESP || c.DPDDelay != 30*time.Second || c.DPDTimeout != 20*time.Second ||
 		c.Local.Method != sockets.AuthPSK || c.Remote.ID != "moon.example" || c.Remote.Secret.Empty() {
 		t.Errorf("moon: %+v", c)
 	}

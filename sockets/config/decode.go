@@ -247,6 +247,7 @@ func (d *decoder) connection(name string, n node) {
 		"proposals":    func(n node) { c.Proposals = d.proposals(n, false) },
 		"encap":        func(n node) { encap = n.yes() },
 		"dpd_delay":    func(n node) { c.DPDDelay = n.neverOr() },
+		"dpd_timeout":  func(n node) { c.DPDTimeout = n.duration() },
 		"rekey_time":   func(n node) { c.RekeyTime = n.neverOr() },
 		"reauth_time":  func(n node) { c.ReauthTime = n.duration() },
 		"over_time":    func(n node) { c.OverTime = n.duration() },

@@ -33,7 +33,8 @@ type acquire struct {
 	wait []waiter // empty: nothing waits
 
 	done     []chan<- error // each takes one answer without blocking
-	replaces *ikeSA         // reauthentication: ends when this and its like are there
+	replaces *succession    // it makes what another IKE SA has
+	keep     bool           // the configuration wants it up: silence is no reason to give up
 }
 
 // A waiter is one request of the data path.
@@ -62,7 +63,7 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 // request puts the acquire to an IKE SA with the peer, making one if need be.
 func (k *keyer) request(now time.Time, a *acquire) {
 	k.acquires[a.ref] = a
-	for s := range k.roster.ofConn(a.conf.Conn) {
+	for s := range k.preferred(a.conf.Conn) {
 		if s.err == nil && !s.deleted && s.reaches(a) {
 			if !k.join(s, a) {
 				k.createChild(now, s, a)
@@ -84,6 +85,7 @@ func (k *keyer) join(s *ikeSA, a *acquire) bool {
 		if o := k.acquires[ref]; o != nil && o.conf == a.conf && o.only == a.only && o.pair.Equal(a.pair) {
 			o.wait = append(o.wait, a.wait...)
 			o.done = append(o.done, a.done...)
+			o.keep = o.keep || a.keep
 			delete(k.acquires, a.ref)
 			return true
 		}
@@ -174,12 +176,17 @@ func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as 
 		fail(ErrClosed)
 		return
 	}
+	as = slices.DeleteFunc(as, func(a *acquire) bool { return k.acquires[a.ref] != a })
+	if len(as) == 0 {
+		return // given up while the name was looked up
+	}
 	path := ike.Path{Remote: to}
 	if locals := k.cfg.Wire.LocalAddr(to.Addr()); len(locals) > 0 {
 		path.Local = pickLocal(locals, to.Port())
 	}
 	cfg := k.config(c)
-	if len(as) > 0 && as[0].replaces != nil {
+	x := as[0].replaces
+	if x != nil && !x.lost {
 		// RFC 7296, Section 2.4: the SA that this one follows is still there.
 		cfg.InitialContact = false
 	}
@@ -190,6 +197,7 @@ func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as 
 	}
 	s := k.add(now, m, gate.Key{SPI: m.LocalSPI(), Initiator: true}, c, path)
 	s.initiator, s.remote = true, remote
+	s.succeeds(x)
 	k.door.add(s.key)
 	k.log.Debug("IKE SA initiated", "connection", c.Name, "path", path.String())
 	var first *ike.ChildRequest
@@ -227,6 +235,9 @@ func (k *keyer) giveUp(now time.Time, s *ikeSA) {
 	e.Reason = s.tries.describe(now) + ", trying the next address"
 	k.report(now, e)
 	as := k.takeOver(s)
+	if x := s.succeeding; x != nil {
+		x.new, s.succeeding = nil, nil
+	}
 	s.deleted = true
 	s.m.Delete(now)
 	if len(as) > 0 && !k.stopping {
@@ -259,6 +270,12 @@ func (k *keyer) failAcquire(ref uint64, err error) {
 	}
 	delete(k.acquires, ref)
 	a.tell(err)
+	if a.keep && !final(err) {
+		k.wanted.later(a.conf, time.Now())
+	}
+	if x := a.replaces; x != nil {
+		k.mail.post(func(now time.Time) { k.succeeded(now, x, true) })
+	}
 	for _, w := range a.wait {
 		k.dp.FailAcquire(w.id, err, final(err))
 	}
@@ -289,7 +306,7 @@ func (k *keyer) config(c *Conn) *ike.Config {
 	cfg := &ike.Config{
 		Name: c.Name, Proposals: c.IKE, Local: c.Local.local(), RemoteID: c.RemoteID,
 		HashAlgs: k.hashes, ForceEncap: !c.NativeESP, InitialContact: !c.anonymous(),
-		DPDDelay: c.DPDDelay, Life: c.Life, Heirs: true, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
+		DPDDelay: c.DPDDelay, DPDTimeout: c.DPDTimeout, Life: c.Life, Heirs: true, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
 	}
 	if c.PSK.Empty() {
 		cfg.CertRequest = []wire.CertEncoding{wire.CertRawPublicKey}

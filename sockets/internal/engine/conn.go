@@ -26,7 +26,9 @@ type Conn struct {
 	// NativeESP: no encapsulation unless a NAT is found.
 	NativeESP bool
 	DPDDelay  time.Duration
-	Life      ike.IKELife
+	// DPDTimeout is how long a sign of life may take; 0: the machine's default.
+	DPDTimeout time.Duration
+	Life       ike.IKELife
 }
 
 // A Remote is a peer's outer address, or the host name that has it.

@@ -232,9 +232,8 @@ func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child)
 		return
 	}
 	a.tell(nil)
-	if a.replaces != nil {
-		k.succeeded(now, a.replaces)
-	}
+	k.wanted.done(a.conf)
+	k.succeeded(now, a.replaces, false)
 	helps := len(a.wait) == 0
 	var err error
 	for _, w := range a.wait {

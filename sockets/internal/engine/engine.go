@@ -266,7 +266,7 @@ func (k *keyer) startChildren(now time.Time) {
 	for _, c := range k.cfg.Conns {
 		for _, cc := range c.Children {
 			if cc.StartNow && len(c.Remotes) > 0 {
-				k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair})
+				k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair, keep: true})
 			}
 		}
 	}

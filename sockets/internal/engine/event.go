@@ -53,6 +53,8 @@ const (
 
 	// What VICI has no word for.
 	EventIKEFailed         // an IKE SA could not be made, for a reason that no other alert names
+	EventPeerSuspect       // the peer may have lost an IKE SA: another one is made beside it; Err
+	EventPeerCleared       // it has not: the other one is given up
 	EventLatchBroken       // a connection is cut: what it was latched to no longer holds
 	EventAnonymousConflict // an anonymous peer wants what another peer holds
 	EventLost              // the reader was too slow: Lost events are missing here

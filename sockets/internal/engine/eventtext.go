@@ -61,6 +61,8 @@ func kinds() *[numEventKinds]kind {
 		EventKeepOnChildSAFailure:  {"keep-on-child-sa-failure", slog.LevelInfo, "IKE SA kept without its first child SA", ofPeer},
 
 		EventIKEFailed:         {"ike-failed", slog.LevelWarn, "IKE SA failed", ofPeer},
+		EventPeerSuspect:       {"peer-suspect", slog.LevelInfo, "the peer may have lost the IKE SA", ofUs},
+		EventPeerCleared:       {"peer-cleared", slog.LevelInfo, "the peer has not lost the IKE SA", ofUs},
 		EventLatchBroken:       {"latch-broken", slog.LevelWarn, "latch broken", ofPeer},
 		EventAnonymousConflict: {"anonymous-conflict", slog.LevelWarn, "an anonymous peer wants what another holds", ofPeer},
 		EventLost:              {"lost", slog.LevelWarn, "events lost", ofUs},

@@ -42,6 +42,10 @@ type ikeSA struct {
 	err      error    // Failed
 	claimed  error    // Unverified
 
+	succession *succession // to another SA that is being made
+	succeeding *succession // of which this one is the new SA
+	trusted    time.Time   // until then nothing is done about a suspicion
+
 	until    time.Time // closed, kept to repeat its last answer until then
 	tries    attempt
 	links    [chainKinds]link // in keyer.roster
@@ -124,7 +128,7 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 		k.installOutbound(now, s, o)
 	case *ike.ChildRemoved:
 		k.removeChild(now, s, o.InSPI, o.Reason)
-		k.revive(o)
+		k.revive(now, s, o)
 	case *ike.SPIReleased:
 		k.dp.ReleaseSPI(o.SPI)
 	case *ike.ChildFailed:
@@ -137,6 +141,10 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 		k.wake(now, o.Machine)
 	case *ike.Reauthenticate:
 		k.reauthenticate(now, s, o)
+	case *ike.Suspect:
+		k.suspect(now, s, o)
+	case *ike.Cleared:
+		k.cleared(now, s)
 	case *ike.RekeyFailed:
 		k.rekeyFailed(now, s, o)
 	case *ike.PathChanged:
@@ -208,6 +216,7 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 	e := s.event(EventIKEUpDown)
 	e.Up = true
 	k.report(now, e)
+	k.identified(s)
 	if !o.InitialContact || s.peer.data.Anonymous {
 		// RFC 7619, Section 2.5 and I1: somebody nobody vouched for replaces nobody.
 		return
@@ -215,15 +224,16 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 	// A copy: SAs that close are struck out.
 	for _, other := range slices.Collect(k.roster.ofPeer(s.peer)) {
 		if other != s && other.est != nil {
-			k.replace(now, other)
+			k.replace(now, other, "the peer made a new one and says that it has no other")
 		}
 	}
 }
 
-// replace ends an SA that its peer has lost. What waits for it asks the peer again.
-func (k *keyer) replace(now time.Time, s *ikeSA) {
+// replace ends an SA that its peer has lost: INITIAL_CONTACT says so, or that it has
+// authenticated for another one. What waits for it asks the peer again.
+func (k *keyer) replace(now time.Time, s *ikeSA, why string) {
 	e := s.event(EventUniqueReplace)
-	e.Reason = "the peer made a new one and says that it has no other"
+	e.Reason = why
 	k.report(now, e)
 	for _, a := range k.takeOver(s) {
 		k.mail.post(func(now time.Time) { k.request(now, a) })
@@ -251,17 +261,13 @@ func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reaso
 
 // revive makes a child SA again that is gone, if its configuration says so (swanctl.conf's
 // dpd_action and close_action). A trap needs nothing done: the policy is always there.
-func (k *keyer) revive(o *ike.ChildRemoved) {
+func (k *keyer) revive(now time.Time, s *ikeSA, o *ike.ChildRemoved) {
 	cc := k.confs[o.Name]
-	if o.Action != ike.ActionStart || cc == nil || k.stopping || len(cc.Conn.Remotes) == 0 {
+	if o.Action != ike.ActionStart || cc == nil || len(cc.Conn.Remotes) == 0 || k.revived(s, cc) {
 		return
 	}
 	// Later: the IKE SA may be on its way out as well.
-	k.mail.post(func(now time.Time) {
-		if !k.stopping {
-			k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair})
-		}
-	})
+	k.wanted.add(cc, now)
 }
 
 func (k *keyer) childFailed(now time.Time, s *ikeSA, o *ike.ChildFailed) {
@@ -319,6 +325,7 @@ func (k *keyer) closed(now time.Time, s *ikeSA, o *ike.Closed) {
 		k.failAcquire(ref, fmt.Errorf("engine: IKE SA with %s closed: %s", s.name(), o.Reason))
 	}
 	s.waiting = nil
+	k.orphaned(s)
 	k.roster.strike(s)
 	if s.est != nil && !s.rekeyed {
 		k.down(now, s, o.Reason)

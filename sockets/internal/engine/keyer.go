@@ -40,6 +40,7 @@ type keyer struct {
 	byMachine map[*ike.Machine]*ikeSA
 	byChild   map[uint32]*ikeSA // by our SPI
 	timers    timers
+	wanted    wanted
 	acquires  map[uint64]*acquire
 	lastRef   uint64
 	lastNum   uint64
@@ -91,8 +92,10 @@ func (k *keyer) run(stop <-chan struct{}) {
 
 func (k *keyer) arm(timer *time.Timer) {
 	at, ok := k.timers.next()
-	if d := k.door.deadline(); !d.IsZero() && (!ok || d.Before(at)) {
-		at, ok = d, true
+	for _, d := range []time.Time{k.door.deadline(), k.wanted.at} {
+		if !d.IsZero() && (!ok || d.Before(at)) {
+			at, ok = d, true
+		}
 	}
 	if !ok {
 		at = time.Now().Add(time.Hour)
@@ -109,6 +112,11 @@ func (k *keyer) tick(now time.Time) {
 		k.heard(s)
 		s.m.Tick(now)
 		k.drain(now, s)
+	}
+	for _, cc := range k.wanted.due(now) {
+		if !k.stopping && !k.up(cc) {
+			k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair, keep: true})
+		}
 	}
 	for _, key := range k.door.expire(now) {
 		if s := k.sas[key]; s != nil {

@@ -30,6 +30,15 @@ const (
 	// while the peer has another: the four sends take 4 s, so that a dial of 30 s gets to the sixth address.
 	maxSilentSends = 4
 
+	// suspectGap is how often an IKE SA, or those that follow it, may be made anew because
+	// the peer is suspected to have lost it. Hints can be forged: it bounds what they cost.
+	suspectGap = time.Minute
+
+	// retryFirst and retryMost bound the wait before a child SA that is to be up is tried
+	// again with a peer that was silent; it doubles.
+	retryFirst = 5 * time.Second
+	retryMost  = 2 * time.Minute
+
 	// maxStrangers bounds IKE SAs with anonymous peers that came to us: about 40 MiB.
 	maxStrangers = 16384
 

@@ -38,6 +38,7 @@ func (k *keyer) rekeyed(now time.Time, s *ikeSA, o *ike.Rekeyed) {
 	}
 	to.stranger, from.stranger = from.stranger, false
 	to.waiting, from.waiting = append(to.waiting, from.waiting...), nil
+	k.inherit(from, to)
 	k.door.establish(now, to.key)
 	k.roster.strike(from)
 	k.roster.enter(to)
@@ -71,42 +72,4 @@ func (k *keyer) rekeyChild(now time.Time, s *ikeSA, w *ike.WorkRekey) {
 		r.SPI, r.Err = 0, errors.New("the host is stopping")
 	}
 	s.m.Complete(now, w.ID, r)
-}
-
-// reauthenticate makes a new IKE SA with the same peer and the children of this one, which
-// ends when they are up (RFC 7296, Section 2.8.3). A responder can only hope that the peer
-// does.
-func (k *keyer) reauthenticate(now time.Time, s *ikeSA, o *ike.Reauthenticate) {
-	e := s.event(EventIKEReauth)
-	e.Err, e.Retry = o.Err, o.Deadline
-	k.report(now, e)
-	if k.stopping || s.deleted || len(s.conn.Remotes) == 0 {
-		return
-	}
-	var as []*acquire
-	for _, c := range s.children {
-		if cc := k.confs[c.Name]; cc != nil {
-			a := &acquire{ref: k.ref(), conf: cc, pair: c.Pair, replaces: s}
-			k.acquires[a.ref] = a
-			as = append(as, a)
-		}
-	}
-	if len(as) > 0 {
-		k.initiate(now, s.conn, s.remote, as)
-	}
-}
-
-// succeeded ends the SA that a reauthentication replaces once all its children have their
-// successors: made before broken.
-func (k *keyer) succeeded(now time.Time, old *ikeSA) {
-	for _, a := range k.acquires {
-		if a.replaces == old {
-			return
-		}
-	}
-	if !old.deleted && old.until.IsZero() {
-		old.deleted = true
-		old.m.Delete(now)
-		k.drain(now, old)
-	}
 }

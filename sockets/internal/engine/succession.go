@@ -1,0 +1,189 @@
+package engine
+
+import (
+	"iter"
+	"time"
+
+	"github.com/btns-go/btns/ike"
+)
+
+// A succession is an IKE SA made from scratch to take over from another one, which stands
+// until then: made before broken. It is what reauthentication is (RFC 7296, Section 2.8.3),
+// and what is done about a peer that may have been restarted.
+type succession struct {
+	old *ikeSA
+	new *ikeSA // nil until its peer's address is known
+	// lost: the peer is suspected to have lost old. Then the new one says INITIAL_CONTACT,
+	// and old ends without an exchange.
+	lost bool
+	over bool // nothing is left to be done
+}
+
+// reauthenticate has an IKE SA followed by one that is authenticated anew. A responder can
+// only hope that the peer does.
+func (k *keyer) reauthenticate(now time.Time, s *ikeSA, o *ike.Reauthenticate) {
+	e := s.event(EventIKEReauth)
+	e.Err, e.Retry = o.Err, o.Deadline
+	k.report(now, e)
+	k.succeed(now, s, &succession{old: s})
+}
+
+// suspect has an IKE SA followed by another that the peer may have lost. Whatever comes of
+// it, the old one ends only of its own liveness check, or when the same peer has
+// authenticated again. Hints can be forged: an IKE SA and those that follow it do this once
+// in suspectGap.
+func (k *keyer) suspect(now time.Time, s *ikeSA, o *ike.Suspect) {
+	if now.Before(s.trusted) {
+		return
+	}
+	e := s.event(EventPeerSuspect)
+	e.Err = o.Err
+	k.report(now, e)
+	s.trusted = now.Add(suspectGap)
+	k.succeed(now, s, &succession{old: s, lost: true})
+}
+
+// cleared gives up the successor of an IKE SA that the peer knows after all, unless it has
+// been authenticated to already: then the peer may have ended the old one because of it.
+func (k *keyer) cleared(now time.Time, s *ikeSA) {
+	x := s.succession
+	if x == nil || !x.lost || x.new != nil && x.new.m.State() >= ike.StateAuthSent {
+		return
+	}
+	for _, a := range k.acquires {
+		if a.replaces == x && (len(a.wait) > 0 || len(a.done) > 0) {
+			return // somebody has come to count on it
+		}
+	}
+	k.report(now, s.event(EventPeerCleared))
+	k.endSuccession(x)
+	if n := x.new; n != nil {
+		n.deleted = true
+		n.m.Delete(now)
+		k.drain(now, n)
+	}
+}
+
+// succeed makes a new IKE SA with the peer of x.old and children like its own.
+func (k *keyer) succeed(now time.Time, s *ikeSA, x *succession) {
+	if k.stopping || s.deleted || s.succession != nil || len(s.conn.Remotes) == 0 {
+		return
+	}
+	var as []*acquire
+	for _, c := range s.children {
+		if cc := k.confs[c.Name]; cc != nil {
+			a := &acquire{ref: k.ref(), conf: cc, pair: c.Pair, replaces: x}
+			k.acquires[a.ref] = a
+			as = append(as, a)
+		}
+	}
+	if len(as) > 0 {
+		s.succession = x
+		k.initiate(now, s.conn, s.remote, as)
+	}
+}
+
+// succeeds notes that s is the new one.
+func (s *ikeSA) succeeds(x *succession) {
+	if x != nil {
+		x.new, s.succeeding, s.trusted = s, x, x.old.trusted
+	}
+}
+
+// orphaned ends the succession that a closed SA had a part in. What the new one is to make
+// for an old one that has died is made nevertheless.
+func (k *keyer) orphaned(s *ikeSA) {
+	for _, x := range []*succession{s.succession, s.succeeding} {
+		if x != nil {
+			k.endSuccession(x)
+		}
+	}
+}
+
+// revived reports whether a child that was lost with s is being made by its successor. If
+// that fails it is tried again.
+func (k *keyer) revived(s *ikeSA, cc *ChildConf) (yes bool) {
+	for _, a := range k.acquires {
+		if a.conf == cc && a.replaces != nil && a.replaces == s.succession {
+			a.keep, yes = true, true
+		}
+	}
+	return yes
+}
+
+// identified ends a succession to somebody else: it is an IKE SA like any other.
+func (k *keyer) identified(s *ikeSA) {
+	if x := s.succeeding; x != nil && (x.old.peer == nil || x.old.peer.canonical != s.peer.canonical) {
+		k.endSuccession(x)
+	}
+}
+
+// succeeded ends the old SA when the children of the new one are there. If the peer refuses
+// some of them, an old SA that it knows goes on; one that it has lost is of no use.
+func (k *keyer) succeeded(now time.Time, x *succession, refused bool) {
+	if x == nil || x.over || refused && (!x.lost || x.new == nil || x.new.est == nil) {
+		return
+	}
+	for _, a := range k.acquires {
+		if a.replaces == x {
+			return
+		}
+	}
+	old := x.old
+	k.endSuccession(x)
+	switch {
+	case old.deleted || !old.until.IsZero():
+	case x.lost:
+		k.replace(now, old, "the peer has authenticated again and seems to have lost this one")
+	default:
+		old.deleted = true
+		old.m.Delete(now)
+		k.drain(now, old)
+	}
+}
+
+// endSuccession leaves each SA to itself. Acquires that only repeat the old one's children
+// are forgotten while the new one has not begun to make them.
+func (k *keyer) endSuccession(x *succession) {
+	x.over = true
+	if x.old.succession == x {
+		x.old.succession = nil
+	}
+	if x.new != nil {
+		x.new.succeeding = nil
+	}
+	for ref, a := range k.acquires {
+		if a.replaces != x {
+			continue
+		}
+		a.replaces = nil
+		if x.new == nil {
+			delete(k.acquires, ref)
+		}
+	}
+}
+
+// inherit passes on what is known of an IKE SA that was rekeyed.
+func (k *keyer) inherit(from, to *ikeSA) {
+	to.trusted = from.trusted
+	if x := from.succession; x != nil {
+		x.old, to.succession, from.succession = to, x, nil
+	}
+	if x := from.succeeding; x != nil {
+		x.new, to.succeeding, from.succeeding = to, x, nil
+	}
+}
+
+// preferred are the IKE SAs of a connection, with those that their peers may have lost
+// last.
+func (k *keyer) preferred(c *Conn) iter.Seq[*ikeSA] {
+	return func(yield func(*ikeSA) bool) {
+		for _, doubtful := range []bool{false, true} {
+			for s := range k.roster.ofConn(c) {
+				if (s.succession != nil && s.succession.lost) == doubtful && !yield(s) {
+					return
+				}
+			}
+		}
+	}
+}

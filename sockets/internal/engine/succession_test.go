@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/tun/tuntest"
+)
+
+// known are two hosts that know each other's keys; a knows where b is.
+func known(t testing.TB, n *tuntest.Net) (a, b *testHost) {
+	ka, kb := newKey(t), newKey(t)
+	b = &testHost{name: "b", wire: at(t, n, "192.0.2.2:4500"), key: kb, peer: ka.Public(), addr: keyAddr(kb)}
+	a = &testHost{name: "a", wire: at(t, n, "192.0.2.1:4500"), key: ka, peer: kb.Public(), addr: keyAddr(ka),
+		remotes: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:4500")}}
+	return a, b
+}
+
+// with starts h with more of its connection.
+func (h *testHost) with(t testing.TB, more func(c *Conn)) *Engine {
+	t.Helper()
+	cfg := h.config(t)
+	more(cfg.Conns[0])
+	e, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+// lose ends a host so that nobody hears of it.
+func lose(t testing.TB, n *tuntest.Net, e *Engine) {
+	t.Helper()
+	n.SetFaults(tuntest.Faults{Drop: 1})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n.SetFaults(tuntest.Faults{})
+}
+
+func askOften(c *Conn) { c.DPDDelay = 300 * time.Millisecond }
+
+// A peer that was restarted, and waits to be called, is called again after a few seconds of
+// silence: long before the old SA is dead, which then ends without a word.
+func TestRestartedPeerIsCalledAgain(t *testing.T) {
+	t.Parallel()
+	n := tuntest.NewNet(tuntest.Faults{})
+	a, b := known(t, n)
+	eb := b.start(t)
+	echo(t, eb)
+	ea := a.with(t, askOften)
+	c, _ := dial(t, ea, b.addr)
+	roundTrip(t, c, []byte("before"))
+	before := ea.Status().IKE[0]
+
+	lose(t, n, eb)
+	start := time.Now()
+	b.wire = at(t, n, "192.0.2.2:4500")
+	eb = b.start(t)
+	echo(t, eb)
+	eventually(t, "both have one new SA with one child", func() bool {
+		for _, e := range []*Engine{ea, eb} {
+			st := e.Status()
+			if len(st.IKE) != 1 || st.IKE[0].SPIi == before.SPIi || len(st.IKE[0].Children) != 1 {
+				return false
+			}
+		}
+		return true
+	})
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("after %v", took)
+	}
+	c, _ = dial(t, ea, b.addr)
+	roundTrip(t, c, []byte("after"))
+	idle(t, ea)
+}
+
+// A peer that was only not heard for a while keeps its SA: what was begun beside it is
+// given up, and nothing of it is left.
+func TestSilentPeerComesBack(t *testing.T) {
+	t.Parallel()
+	n := tuntest.NewNet(tuntest.Faults{})
+	a, b := known(t, n)
+	eb := b.start(t)
+	echo(t, eb)
+	ea := a.with(t, askOften)
+	c, _ := dial(t, ea, b.addr)
+	roundTrip(t, c, []byte("before"))
+	before := ea.Status().IKE[0]
+
+	n.SetFaults(tuntest.Faults{Drop: 1})
+	eventually(t, "a second SA is being made", func() bool { return len(ea.Status().IKE) == 2 })
+	n.SetFaults(tuntest.Faults{})
+	eb.ask(func(now time.Time) {
+		for _, s := range eb.k.sas {
+			s.m.CheckLiveness(now)
+			eb.k.drain(now, s)
+		}
+	})
+	roundTrip(t, c, []byte("after"))
+	eventually(t, "the old SA alone", func() bool {
+		up := 0
+		for _, e := range []*Engine{ea, eb} {
+			for _, s := range e.Status().IKE { // b may have a half-open one
+				if s.State == "ESTABLISHED" && s.SPIi == before.SPIi && len(s.Children) == 1 {
+					up++
+				} else if s.State != "CONNECTING" {
+					return false
+				}
+			}
+		}
+		return up == 2 && len(ea.Status().IKE) == 1
+	})
+	idle(t, ea)
+	ea.ask(func(time.Time) {
+		for _, s := range ea.k.sas {
+			if s.succession != nil || s.succeeding != nil {
+				t.Errorf("%s: a succession is left", s.name())
+			}
+		}
+	})
+}
+
+// What the configuration wants up is tried again and again while nobody answers.
+func TestWantedChildIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	var r wanted
+	now := time.Unix(0, 0)
+	cc := &ChildConf{Name: "net"}
+	var gaps []time.Duration
+	r.add(cc, now)
+	for range 8 {
+		if got := r.due(now); len(got) != 1 || got[0] != cc {
+			t.Fatalf("%v", got)
+		}
+		if len(r.due(now)) != 0 || !r.at.IsZero() {
+			t.Error("due twice")
+		}
+		r.later(cc, now)
+		if got := r.due(r.at.Add(-1)); len(got) != 0 {
+			t.Error("due early")
+		}
+		gaps = append(gaps, r.at.Sub(now))
+		now = r.at
+	}
+	if gaps[0] != retryFirst || gaps[1] != 2*retryFirst || gaps[7] != retryMost {
+		t.Errorf("%v", gaps)
+	}
+	r.done(cc)
+	if len(r.by) != 0 || len(r.due(now)) != 0 {
+		t.Error("not forgotten")
+	}
+
+	// Nobody is there at first, and the machine gives up at once.
+	n := tuntest.NewNet(tuntest.Faults{})
+	a, b := known(t, n)
+	ea := a.with(t, func(c *Conn) {
+		c.Children[0].StartNow = true
+		c.Children[0].Pair.Remote = ts.Set{ts.FromAddr(b.addr)}
+	})
+	ea.ask(func(now time.Time) {
+		for _, s := range ea.k.sas {
+			for _, ref := range s.waiting {
+				ea.k.failAcquire(ref, errSilent)
+			}
+			s.waiting, s.deleted = nil, true
+			s.m.Delete(now)
+			ea.k.drain(now, s)
+		}
+	})
+	b.start(t)
+	eventually(t, "an SA without anybody asking", func() bool {
+		st := ea.Status()
+		return len(st.IKE) == 1 && len(st.IKE[0].Children) == 1
+	})
+}
+
+var errSilent = &ike.TimeoutError{Peer: "b", Exchange: wire.ExchangeIKESAInit}
