@@ -438,7 +438,7 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 		return bad(fmt.Errorf("connection %s has a child of this name", other), path()...)
 	}
 	c.children[name] = conn.Name
-	cc := &engine.ChildConf{Name: name, Conn: conn, StartNow: ch.Start == StartNow}
+	cc := &engine.ChildConf{Name: name, Conn: conn, StartNow: ch.Start == StartNow, Passive: ch.Start == StartNone}
 	cc.Terms = engine.Terms{
 		Lifetime: engine.Lifetime{
 			Rekey: orDefault(ch.RekeyTime, DefaultChildRekey), Life: ch.LifeTime, Rand: ch.RandTime,

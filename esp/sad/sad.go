@@ -157,6 +157,14 @@ func (t *Table[T]) taken(spi uint32) bool {
 	return t.live.Load().find(spi).value.Load() != nil
 }
 
+// Known reports whether an SPI is in use or reserved, or was a moment ago. It takes the
+// lock: it is not for each packet.
+func (t *Table[T]) Known(spi uint32) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.taken(spi)
+}
+
 // Install puts v under spi and ends the reservation of spi, if there is one. It
 // fails, and changes nothing, with ErrReserved, ErrNil, ErrInUse or ErrQuarantined.
 func (t *Table[T]) Install(spi uint32, v *T) error {

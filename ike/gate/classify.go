@@ -26,7 +26,7 @@ const (
 func (g *Gate) Classify(now time.Time, path Path, b []byte) Verdict {
 	v := g.classify(now, path, b)
 	switch v.Kind {
-	case Drop, Reply:
+	case Drop, Reply, Hint:
 		g.stats.count[v.Reason]++
 	case Existing:
 		g.stats.Existing++
@@ -50,6 +50,9 @@ func (g *Gate) classify(now time.Time, path Path, b []byte) Verdict {
 	}
 	if uint64(binary.BigEndian.Uint32(b[offLength:])) != uint64(len(b)) {
 		return drop(ReasonLength)
+	}
+	if spi, ok := hinted(b); ok {
+		return Verdict{Kind: Hint, Reason: ReasonHint, SPI: spi}
 	}
 	flags := wire.Flags(b[offFlags])
 	spii, spir := binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[offSPIr:])

@@ -57,6 +57,7 @@ const (
 	Existing                 // give it to the IKE SA Verdict.Key
 	NewResponder             // start a responder for it, then Open
 	Reply                    // send Verdict.Reply back along the path, keep nothing
+	Hint                     // somebody says that the path's remote does not have the child SA Verdict.SPI
 )
 
 // Verdict is the answer of [Gate.Classify].
@@ -66,6 +67,7 @@ type Verdict struct {
 	Key        Key    // Existing: the SA
 	Retransmit bool   // Existing: a bit-identical copy of the IKE_SA_INIT request that opened Key
 	SPIi       uint64 // NewResponder: the initiator's SPI
+	SPI        uint32 // Hint: of a child SA, as we put it into packets
 	Reply      []byte // Reply: the whole datagram, valid until the next Classify
 
 	ticket ticket // NewResponder: what Open remembers of the request

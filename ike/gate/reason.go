@@ -34,6 +34,8 @@ const (
 	ReasonCookie         // Reply: COOKIE
 	ReasonInvalidIKESPI  // Reply: INVALID_IKE_SPI (ADV-A11)
 	ReasonInvalidVersion // Reply: INVALID_MAJOR_VERSION (ADV-A4)
+	ReasonInvalidSPI     // Reply: INVALID_SPI, to ESP
+	ReasonHint           // Hint: INVALID_SPI outside an IKE SA (ADV-F14)
 
 	numReasons
 )
@@ -93,6 +95,10 @@ func (r Reason) String() string {
 		return "invalid-ike-spi"
 	case ReasonInvalidVersion:
 		return "invalid-major-version"
+	case ReasonInvalidSPI:
+		return "invalid-spi"
+	case ReasonHint:
+		return "hint"
 	case numReasons:
 	}
 	return "invalid"

@@ -236,6 +236,15 @@ func (h *Host) datagram(p ike.Path, b []byte) {
 			s.fail("I12: %s answers a stranger's %d octets with %d", h.Name, len(b), len(v.Reply))
 		}
 		h.send(p, v.Reply)
+	case gate.Hint:
+		for _, e := range h.Ends {
+			for _, c := range e.Children {
+				if c.OutSPI == v.SPI && e.M.Path().Remote.Addr() == p.Remote.Addr() {
+					e.input(func() { e.M.Doubt(s.Now, fmt.Errorf("%s does not have child SA %08x", p.Remote, v.SPI)) })
+					break
+				}
+			}
+		}
 	case gate.Existing:
 		for _, e := range h.live {
 			if e.key() == v.Key {

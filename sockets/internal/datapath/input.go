@@ -135,6 +135,7 @@ func (r *receiver) group(pkts []tun.Packet, i int, now time.Time) {
 	c := p.sad.Lookup(spi)
 	if c == nil {
 		p.count.dropN(DropSPI, n)
+		p.stranger(&pkts[i], spi, now)
 		return
 	}
 	c.gate.RLock()
@@ -181,6 +182,17 @@ func (r *receiver) group(pkts []tun.Packet, i int, now time.Time) {
 		}
 	}
 	r.merge.flush()
+}
+
+// stranger tells the engine of a packet for an SPI that nobody has, unless it was told of one just now: its sender may be a peer
+// of before a restart of ours.
+func (p *Path) stranger(k *tun.Packet, spi uint32, now time.Time) {
+	last := p.strange.Load()
+	if p.cfg.UnknownSPI == nil || k.Path.Remote.Port() == 0 || now.UnixNano()-last < int64(strangerGap) ||
+		!p.strange.CompareAndSwap(last, now.UnixNano()) || p.sad.Known(spi) {
+		return
+	}
+	p.cfg.UnknownSPI(k.Path, spi, k.Len)
 }
 
 // checkPath tells the engine that a child's newest packet came over another path, once for each. Only the newest says where

@@ -30,6 +30,9 @@ const (
 	// receiveRetry is the pause after an error of the wire that is not its end.
 	receiveRetry = 10 * time.Millisecond
 
+	// strangerGap is how often Config.UnknownSPI is called at most: more than the engine answers.
+	strangerGap = 20 * time.Millisecond
+
 	// maxMerges is how many flows of one batch are coalesced side by side.
 	maxMerges = 8
 	// maxMerged bounds an injected packet: what an IPv4 total length can say.

@@ -48,6 +48,9 @@ type Config struct {
 	// Moved: the newest authentic packet of a child came over another path than CurrentPath (RFC 7296, Section 2.23). The
 	// callee decides and calls SetPath. It is called once for each new path.
 	Moved func(*Child, tun.Path)
+	// UnknownSPI: an ESP packet in UDP of so many octets came for an SPI that is not in use or reserved and was not a moment ago
+	// (RFC 7296, Section 1.5). It is called for few of them.
+	UnknownSPI func(from tun.Path, spi uint32, size int)
 	// SoftLimit: the child has reached a soft limit of its Limits; called once.
 	SoftLimit func(*Child)
 	// Exhausted: the child has no sequence number left, or has reached a hard limit of its Limits; called once.
@@ -92,6 +95,7 @@ type Path struct {
 	fragID    atomic.Uint32
 	fragBytes atomic.Int64
 	closed    atomic.Bool
+	strange   atomic.Int64 // Unix nanoseconds of the last call of Config.UnknownSPI
 	count     counters
 	batches   sync.Pool // of *batch
 

@@ -72,6 +72,7 @@ type ChildConf struct {
 	ESP       []wire.Proposal
 	Transport bool
 	StartNow  bool
+	Passive   bool // only the peer sets it up
 	Terms     ike.Terms
 
 	suites []string // all that ESP allows

@@ -208,6 +208,7 @@ func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
 		k.childFails(now, s, o.Name, nil, err)
 		return
 	}
+	k.byOut[o.OutSPI] = o.InSPI
 	e := s.childEvent(EventChildUpDown, c)
 	if e.Up = true; o.Replaces != 0 {
 		e.Kind, e.Up, e.Child.OldSPIIn = EventChildRekey, false, tokens.SPI(o.Replaces)

@@ -72,7 +72,7 @@ func (d *door) knock(pkts []tun.Packet) (replies []tun.Packet) {
 			r.Buf = append(r.Buf[:tun.Headroom], v.Reply...) // v.Reply is the gate's
 			r.Off, r.Len, r.Path, r.Kind = tun.Headroom, len(v.Reply), p.Path, tun.KindIKE
 			n++
-		case gate.Existing, gate.NewResponder:
+		case gate.Existing, gate.NewResponder, gate.Hint:
 			if d.post(v, p) {
 				some = true
 			} else {
@@ -101,7 +101,7 @@ func (d *door) stray(kind EventKind, p *tun.Packet, why gate.Reason) {
 	}
 }
 
-// post puts a datagram in its queue if there is room.
+// post puts a datagram in its queue if there is room. Hints share what one SA has.
 func (d *door) post(v gate.Verdict, p *tun.Packet) bool {
 	if v.Kind == gate.NewResponder {
 		if len(d.fresh) == maxFresh {
@@ -191,6 +191,13 @@ func (d *door) remove(key gate.Key) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.gate.Remove(key)
+}
+
+// invalidSPI is what to answer to an ESP packet for an SPI that nobody has; nil: nothing.
+func (d *door) invalidSPI(now time.Time, path ike.Path, spi uint32, size int) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return bytes.Clone(d.gate.InvalidSPI(d.now(now), gate.Path(path), spi, size).Reply)
 }
 
 func (d *door) expire(now time.Time) []gate.Key {

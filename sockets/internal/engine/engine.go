@@ -116,6 +116,9 @@ func New(cfg Config) (*Engine, error) {
 		Exhausted: func(c *datapath.Child) {
 			k.mail.post(func(now time.Time) { k.exhausted(now, c) })
 		},
+		UnknownSPI: func(from tun.Path, spi uint32, size int) {
+			k.mail.post(func(now time.Time) { k.unknownSPI(now, ike.Path(from), spi, size) })
+		},
 		Moved: func(c *datapath.Child, p tun.Path) {
 			k.mail.post(func(now time.Time) { k.moved(now, c, p) })
 		},
@@ -238,7 +241,7 @@ func newKeyer(ctx context.Context, cfg *Config, latches *latch.DB) (*keyer, erro
 		hashes: auth.Hashes(),
 		sas:    map[gate.Key]*ikeSA{}, roster: roster{},
 		greetings: newGreetings(cfg.Conns), holders: newHolders(cfg.Conns),
-		byMachine: map[*ike.Machine]*ikeSA{}, byChild: map[uint32]*ikeSA{}, acquires: map[uint64]*acquire{},
+		byMachine: map[*ike.Machine]*ikeSA{}, byChild: map[uint32]*ikeSA{}, byOut: map[uint32]uint32{}, called: map[*Conn]time.Time{}, acquires: map[uint64]*acquire{},
 		scratch: make([]byte, tun.Headroom+tun.MaxPacket),
 	}
 	for _, c := range cfg.Conns {

@@ -249,6 +249,9 @@ func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reaso
 	}
 	delete(s.children, inSPI)
 	delete(k.byChild, inSPI)
+	if k.byOut[c.OutSPI()] == inSPI {
+		delete(k.byOut, c.OutSPI())
+	}
 	k.holders.remove(c)
 	k.dp.Remove(inSPI)
 	if c.OutSPI() == 0 || why == ike.ReasonReplaced && s.m.State() == ike.StateEstablished {

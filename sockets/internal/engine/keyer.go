@@ -38,7 +38,9 @@ type keyer struct {
 	greetings *greetings
 	holders   *holders
 	byMachine map[*ike.Machine]*ikeSA
-	byChild   map[uint32]*ikeSA // by our SPI
+	byChild   map[uint32]*ikeSA   // by our SPI
+	byOut     map[uint32]uint32   // our SPI by the peer's; two peers may choose the same, one of them is here
+	called    map[*Conn]time.Time // when its peer was last called because it still sends
 	timers    timers
 	wanted    wanted
 	acquires  map[uint64]*acquire
@@ -141,13 +143,21 @@ func (k *keyer) heard(s *ikeSA) {
 
 // datagram takes one IKE datagram that the door let in.
 func (k *keyer) datagram(now time.Time, l *letter) {
-	if l.verdict.Kind == gate.NewResponder {
+	switch l.verdict.Kind {
+	case gate.NewResponder:
 		if !k.stopping {
 			k.respond(now, l)
 		}
 		return
+	case gate.Hint:
+		k.hint(now, l.path, l.verdict.SPI)
+		return
+	case gate.Existing, gate.Reply, gate.Drop:
 	}
 	if s := k.sas[l.verdict.Key]; s != nil {
+		if s.est != nil {
+			k.heard(s) // for what is only a hint
+		}
 		s.m.Datagram(now, l.path, l.data)
 		k.drain(now, s)
 	}

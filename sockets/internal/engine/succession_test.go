@@ -126,6 +126,83 @@ func TestSilentPeerComesBack(t *testing.T) {
 	})
 }
 
+// While traffic goes to the restarted peer it says itself that it knows nothing of the SA
+// (RFC 7296, Section 1.5): then it takes no silence.
+func TestRestartedPeerSaysSo(t *testing.T) {
+	n := tuntest.NewNet(tuntest.Faults{})
+	a, b := known(t, n)
+	eb := b.start(t)
+	echo(t, eb)
+	ea := a.start(t)
+	c, _ := dial(t, ea, b.addr)
+	roundTrip(t, c, []byte("before"))
+
+	lose(t, n, eb)
+	b.wire = at(t, n, "192.0.2.2:4500")
+	eb = b.start(t)
+	echo(t, eb)
+	// Who was heard a moment ago is only asked.
+	eventually(t, "b is silent", func() bool { return time.Since(ea.Status().IKE[0].Children[0].LastHeard) > time.Second })
+	start := time.Now()
+	c, _ = dial(t, ea, b.addr) // its first packet goes to the old SA
+	roundTrip(t, c, []byte("after"))
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("after %v", took)
+	}
+	eventually(t, "one SA", func() bool { return len(ea.Status().IKE) == 1 && len(eb.Status().IKE) == 1 })
+	if got := eb.Status().Gate.Refused["invalid-spi"]; got == 0 {
+		t.Error("nobody said so")
+	}
+	idle(t, ea)
+}
+
+// We were restarted and know where the peer is, which goes on sending: it is called, once.
+func TestRestartedHostCallsBack(t *testing.T) {
+	n := tuntest.NewNet(tuntest.Faults{})
+	a, b := known(t, n)
+	eb := b.start(t)
+	echo(t, eb)
+	toB := func(c *Conn) { c.Children[0].Pair.Remote = ts.Set{ts.FromAddr(b.addr)} }
+	ea := a.with(t, toB)
+	echo(t, ea)
+	c, _ := dial(t, ea, b.addr)
+	roundTrip(t, c, []byte("before"))
+
+	lose(t, n, ea)
+	a.wire = at(t, n, "192.0.2.1:4500")
+	ea = a.with(t, toB)
+	echo(t, ea)
+	start := time.Now()
+	c, _ = dial(t, eb, a.addr) // under the old SA: b knows of no restart
+	roundTrip(t, c, []byte("after"))
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("after %v", took)
+	}
+	eventually(t, "one SA", func() bool { return len(ea.Status().IKE) == 1 && len(eb.Status().IKE) == 1 })
+	idle(t, ea)
+
+	// Not again for the same address, nor for one that nobody configured.
+	ea.ask(func(now time.Time) {
+		for _, s := range ea.k.sas {
+			s.m.Delete(now)
+			ea.k.drain(now, s)
+		}
+	})
+	eventually(t, "no SA", func() bool { return len(ea.Status().IKE) == 0 })
+	ea.ask(func(now time.Time) {
+		ea.k.callBack(now, netip.MustParseAddr("192.0.2.2"))
+		ea.k.callBack(now, netip.MustParseAddr("192.0.2.3"))
+		if len(ea.k.acquires) != 0 {
+			t.Error("called again")
+		}
+		ea.k.callBack(now.Add(suspectGap), netip.MustParseAddr("192.0.2.2"))
+		if len(ea.k.acquires) != 1 {
+			t.Error("not called again")
+		}
+	})
+	eventually(t, "an SA again", func() bool { return len(ea.Status().IKE) == 1 && len(ea.Status().IKE[0].Children) == 1 })
+}
+
 // What the configuration wants up is tried again and again while nobody answers.
 func TestWantedChildIsTriedAgain(t *testing.T) {
 	t.Parallel()
