@@ -127,6 +127,10 @@ func (m *Machine) readOffer(msg *message, first bool) (*offer, *wire.ParseError)
 // childRequested takes a CREATE_CHILD_SA request: a new child SA, the rekeying of
 // one, or of the IKE SA.
 func (m *Machine) childRequested(now time.Time, msg *message) {
+	if !m.creates.spend(now, createGap, createBurst) {
+		m.respond(now, notify(wire.NotifyTemporaryFailure, nil)) // RFC 8019, Section 5; ADV-H5
+		return
+	}
 	sa, _ := wire.Get[*wire.SA](msg.ps)
 	ni, _ := wire.Get[*wire.Nonce](msg.ps)
 	if sa.Proposals[0].Protocol == wire.ProtocolIKE {

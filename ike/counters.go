@@ -30,9 +30,10 @@ const (
 	DropKE                        // public value refused
 	DropNotify                    // unauthenticated notify, remembered or ignored
 	DropClosed                    // the SA is closed
+	DropPace                      // the peer asks more than it may
 )
 
-const dropCount = int(DropClosed) + 1
+const dropCount = int(DropPace) + 1
 
 // String returns a short text.
 func (d Drop) String() string {
@@ -43,6 +44,7 @@ func (d Drop) String() string {
 		DropRepeat: "repeat", DropSyntax: "syntax", DropClear: "clear", DropFragment: "fragment",
 		DropICV: "icv", DropAddress: "address", DropSelection: "selection",
 		DropReflected: "reflected", DropKE: "ke", DropNotify: "notify", DropClosed: "closed",
+		DropPace: "pace",
 	}
 	if d == 0 || int(d) >= len(names) {
 		return "invalid"

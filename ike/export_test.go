@@ -74,3 +74,9 @@ func (m *Machine) IDsForTest() (next, ours uint32, typ wire.ExchangeType, asked 
 	}
 	return m.win.next, m.req.id, m.req.typ, true
 }
+
+// CreateBurst and RequestBurst are what a peer may ask without a pause.
+const (
+	CreateBurst  = createBurst
+	RequestBurst = requestBurst
+)

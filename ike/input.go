@@ -92,6 +92,9 @@ func (m *Machine) receive(now time.Time, path Path, b []byte) Drop {
 		if t.do == actRepeat {
 			return DropClosed
 		}
+		if m.requests.spent(now, requestGap, requestBurst) {
+			return DropPace // ADV-H5: the peer sends it again, and so has to wait
+		}
 	}
 	return m.receiveProtected(now, t, h, dir, path, b)
 }
@@ -179,6 +182,7 @@ func (m *Machine) opened(now time.Time, t *transition, msg *message, dir directi
 		m.answered()
 	} else {
 		m.win.serving = &serving{exchange: h.Exchange, path: msg.path, digest: digest}
+		m.requests.spend(now, requestGap, requestBurst)
 	}
 	if bad == nil {
 		var err error

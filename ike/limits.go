@@ -67,6 +67,19 @@ const (
 	// request, so a silent peer makes them pile up.
 	maxQueue = 128
 
+	// createBurst is how many CREATE_CHILD_SA requests a peer has worked on at once, before
+	// it is told TEMPORARY_FAILURE: all child SAs that it may have made, and rekeyed. Then
+	// one in every createGap: at 0.3 ms each a peer costs 3 % of a core, and one that makes
+	// an SA for each of its connections opens a hundred a second (RFC 8019, Section 5).
+	createBurst = 2 * DefaultMaxChildren
+	createGap   = 10 * time.Millisecond
+
+	// requestBurst and requestGap are the same for requests of any kind, those that need
+	// little but an answer. What is beyond is dropped unread, and so waits for the peer's
+	// retransmission: RFC 8019's artificial delay.
+	requestBurst = 2 * createBurst
+	requestGap   = 5 * time.Millisecond
+
 	// maxGone bounds the unknown SPIs remembered from Deletes that come while a
 	// CREATE_CHILD_SA request is out; an honest peer deletes one it just made.
 	maxGone = 64

@@ -52,6 +52,8 @@ type Machine struct {
 	prep   *task          // a command that waits for WorkKE before its request
 	queue  []*task        // commands that wait for their turn
 
+	requests, creates pace // of the peer: all of them, and CREATE_CHILD_SA
+
 	children []*child
 	reserved []uint32 // SPIs given to us that have not ended yet
 	asked    []asked  // Work that is out

@@ -49,7 +49,7 @@ func Claims() []string {
 
 		// Before an IKE SA exists (ike/gate, ike/wire, tun).
 		"ADV-A1", "ADV-A3-A18",
-		"ADV-H1-H4", "ADV-H6",
+		"ADV-H1-H6",
 
 		// IKE_SA_INIT, both roles (ike, ike/suite).
 		"ADV-B1-B26",
