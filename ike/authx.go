@@ -66,7 +66,7 @@ func (m *Machine) authRequest(now time.Time, r *SignResult, err error) {
 	id.Responder = false
 	ps := []wire.Payload{&id}
 	ps = appendCerts(ps, m.cfg.Local)
-	if m.cfg.InitialContact {
+	if m.cfg.InitialContact && !r.Others {
 		ps = append(ps, notify(wire.NotifyInitialContact, nil))
 	}
 	for _, e := range m.cfg.CertRequest {
@@ -202,7 +202,8 @@ func (m *Machine) authRequested(now time.Time, msg *message) {
 	m.state = StateAuthBusy
 	octets := m.signedOctets(hs.keys.SKpi, hs.msg1, hs.nr, rawBody(msg.first, msg.inner, wire.PayloadIDi))
 	ask(m, &WorkVerify{ID: m.workID(), AssertedID: *idi, AskedID: a.asked, Auth: *auth, SPKI: spki, Certs: certs,
-		Octets: octets, PRF: m.suite.PRF, PeerHashes: hs.peerHashes, Path: m.path}, func(now time.Time, r *VerifyResult) {
+		Octets: octets, PRF: m.suite.PRF, PeerHashes: hs.peerHashes, Path: m.path,
+		Contact: a.contact, Childless: a.child == nil}, func(now time.Time, r *VerifyResult) {
 		if !r.OK && !m.faulty(faultNoVerify) {
 			m.authRefuse(now, r.Err)
 			return
@@ -224,7 +225,7 @@ func (m *Machine) firstOffer(msg *message) (*offer, *wire.ParseError) {
 		have |= bit(p.Type())
 	}
 	all := set(wire.PayloadSA, wire.PayloadTSi, wire.PayloadTSr)
-	if have&all == 0 && m.cfg.Childless {
+	if have&all == 0 && m.cfg.Childless != ChildlessNever {
 		return nil, nil
 	}
 	if missing := all &^ have; missing != 0 {

@@ -100,14 +100,16 @@ type Config struct {
 	// peer (RFC 7296, Section 2.4).
 	InitialContact bool
 
-	// Childless lets a responder accept an IKE_AUTH without a child SA
+	// Childless says what is done about IKE SAs that begin without a child SA
 	// (RFC 6023).
-	Childless bool
+	Childless Childless
 
 	// FragmentSize is the longest IP datagram that a protected message is sent in;
-	// longer ones go in fragments if the peer takes them (RFC 7383). 0: 1280 octets;
-	// negative: fragments are neither sent nor taken.
+	// longer ones go in fragments if the peer takes them (RFC 7383). 0: 1280 octets.
 	FragmentSize int
+
+	// Fragments says whether messages are sent and taken in fragments at all.
+	Fragments Fragments
 
 	// Retransmit is the schedule of requests.
 	Retransmit Retransmit
@@ -151,6 +153,27 @@ type Config struct {
 
 	faults fault // tests only
 }
+
+// Childless is what an end does about IKE SAs that begin without a child SA (RFC 6023).
+type Childless uint8
+
+// The rules. A responder announces and takes such SAs with all but the first.
+const (
+	ChildlessNever  Childless = iota // a responder takes none
+	ChildlessAllow                   // an initiator asks for its child SA in IKE_AUTH nevertheless
+	ChildlessPrefer                  // an initiator asks for it in CREATE_CHILD_SA, if the peer lets it
+	ChildlessForce                   // the same, or there is no IKE SA
+)
+
+// Fragments is what an end does about messages in fragments (RFC 7383).
+type Fragments uint8
+
+// The rules.
+const (
+	FragmentsYes    Fragments = iota // sent and taken
+	FragmentsAccept                  // taken
+	FragmentsNo                      // neither
+)
 
 // Retransmit is a schedule of requests: the wait after send n (from 0) is
 // Initial × Factor^n, at most Max. The zero value is 13 sends within 270 s.

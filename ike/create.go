@@ -55,7 +55,8 @@ func (m *Machine) appendChild(ps []wire.Payload, t *childTask) []wire.Payload {
 	if t.key != nil {
 		ps = append(ps, &wire.KE{Group: t.group, Data: t.key.Public()})
 	}
-	return append(ps, toWire(t.req.Pair.Local, true), toWire(t.req.Pair.Remote, false))
+	tsi, tsr := t.req.asked()
+	return append(ps, toWire(tsi, true), toWire(tsr, false))
 }
 
 // CreateChild asks for a further child SA; ends in ChildInbound and ChildOutbound,
@@ -255,6 +256,11 @@ func (m *Machine) checkSelected(msg *message, t *childTask, nr []byte) (selected
 		return s, m.mismatch(msg.Exchange, "response", "no compression", "IPCOMP_SUPPORTED", nil) // ADV-E9
 	}
 	s.pair = ts.Pair{Local: fromWire(tsi), Remote: fromWire(tsr)}
+	if t.req.Packet.IsValid() {
+		// The packet has served its purpose: rekeying is about the whole (RFC 7296,
+		// Section 2.9.2).
+		s.pair = ts.Pair{Local: s.pair.Local.Normalize(), Remote: s.pair.Remote.Normalize()}
+	}
 	if t.req.Transport {
 		// RFC 7296, Section 2.23.1: the responder's view, back into ours.
 		if a, ok := oneAddr(t.req.Pair.Local); ok && m.has(flagLocalNAT) {

@@ -25,7 +25,7 @@ type reassembly struct {
 
 // fragmentNotify says that we take fragments; nil if we do not.
 func (m *Machine) fragmentNotify() *wire.Notify {
-	if m.cfg.FragmentSize < 0 {
+	if m.cfg.Fragments == FragmentsNo {
 		return nil
 	}
 	return notify(wire.NotifyFragmentationSupported, nil)
@@ -33,7 +33,7 @@ func (m *Machine) fragmentNotify() *wire.Notify {
 
 // agreeFragments notes that both ends have said so (RFC 7383, Section 2.3).
 func (m *Machine) agreeFragments(peer bool) {
-	m.setFlag(flagFragments, peer && m.cfg.FragmentSize >= 0)
+	m.setFlag(flagFragments, peer && m.cfg.Fragments != FragmentsNo)
 }
 
 // datagramMost is the longest IKE datagram that is sent whole.
@@ -52,7 +52,7 @@ func (m *Machine) datagramMost() int {
 // sealFragments makes the fragments of a message, or nil if it may go whole.
 func (m *Machine) sealFragments(h wire.Header, first wire.PayloadType, inner []byte) ([]byte, error) {
 	most := m.datagramMost()
-	if !m.has(flagFragments) || m.out.Overhead(len(inner))+len(inner) <= most {
+	if !m.has(flagFragments) || m.cfg.Fragments == FragmentsAccept || m.out.Overhead(len(inner))+len(inner) <= most {
 		return nil, nil
 	}
 	const numbers = 4 // fragment number and total

@@ -81,10 +81,10 @@ func TestADV_G1_NotNegotiated(t *testing.T) {
 		s, a, b := hosts(t, 400)
 		small(256, a, b)
 		if who != 1 {
-			a.Config.FragmentSize = -1
+			a.Config.Fragments = ike.FragmentsNo
 		}
 		if who != 0 {
-			b.Config.FragmentSize = -1
+			b.Config.Fragments = ike.FragmentsNo
 		}
 		s.Watch = func(d iketest.Datagram) {
 			if _, _, ok := isFragment(d); ok {
@@ -99,6 +99,26 @@ func TestADV_G1_NotNegotiated(t *testing.T) {
 			t.Error("taken")
 		}
 		clean(t, s)
+	}
+}
+
+// Who only accepts fragments sends none, and takes those of others.
+func TestFragmentsAccepted(t *testing.T) {
+	s, a, b := hosts(t, 420)
+	small(256, a, b)
+	long(600, a, b)
+	b.Config.Fragments = ike.FragmentsAccept
+	var sent [2]int
+	s.Watch = func(d iketest.Datagram) {
+		if _, _, ok := isFragment(d); ok && isRequest(d) {
+			sent[0]++
+		} else if ok {
+			sent[1]++
+		}
+	}
+	up(t, s, a, b)
+	if sent[0] < 3 || sent[1] != 0 {
+		t.Errorf("%d fragments of the request, %d of the response", sent[0], sent[1])
 	}
 }
 

@@ -335,31 +335,6 @@ func TestWrongPSK(t *testing.T) {
 	}
 }
 
-func TestChildless(t *testing.T) {
-	s, a, b := hosts(t, 13)
-	b.Config.Childless = true
-	e := a.ConnectTo(b.Addr, nil)
-	both(t, s, e)
-	if len(e.Children) != 0 {
-		t.Error("a child")
-	}
-	e.CreateChild(a.Request("later", iketest.DefaultPair()))
-	s.Settle(time.Minute)
-	clean(t, s)
-	if len(e.Children) != 1 {
-		t.Errorf("%d child SAs: %v", len(e.Children), e.ChildErrors)
-	}
-
-	s, a, b = hosts(t, 13)
-	e = a.ConnectTo(b.Addr, nil)
-	s.Settle(10 * time.Minute)
-	clean(t, s)
-	var m *ike.MismatchError
-	if !errors.As(e.Failed, &m) || !strings.Contains(m.Error(), "RFC 6023") {
-		t.Errorf("%v", e.Failed)
-	}
-}
-
 func TestTransportMode(t *testing.T) {
 	host := func(x, y string) ts.Pair { return iketest.Pair(x, y) }
 	t.Run("granted", func(t *testing.T) {

@@ -219,11 +219,23 @@ func (m *Machine) initShared(now time.Time, a *initResponse, r *KEResult) {
 		return
 	}
 	m.applyNAT(a.nat)
-	if hs.child == nil && !hs.childless {
+	m.deferChild()
+	if hs.child == nil && !hs.childless || m.cfg.Childless == ChildlessForce && !hs.childless {
 		m.fail(now, m.mismatch(wire.ExchangeIKESAInit, "childless IKE SA", "CHILDLESS_IKEV2_SUPPORTED (RFC 6023)", "none", nil))
 		return
 	}
 	m.authSign(m.hs.msg1, hs.nr, m.cfg.RemoteID, nil)
+}
+
+// deferChild leaves the first child SA to a CREATE_CHILD_SA of its own, if that is wanted
+// and the peer takes an IKE_AUTH without one (RFC 6023, Section 3).
+func (m *Machine) deferChild() {
+	hs := m.hs
+	if hs.child == nil || !hs.childless || m.cfg.Childless < ChildlessPrefer {
+		return
+	}
+	m.queue = slices.Insert(m.queue, 0, &task{kind: taskCreate, child: hs.child})
+	hs.child = nil
 }
 
 // derive makes the keys of the SA.
@@ -546,7 +558,7 @@ func (m *Machine) initRespond(now time.Time, s suite.IKE, chosen wire.Proposal, 
 	if m.has(flagFragments) {
 		ps = append(ps, m.fragmentNotify())
 	}
-	if m.cfg.Childless {
+	if m.cfg.Childless != ChildlessNever {
 		ps = append(ps, notify(wire.NotifyChildlessSupported, nil)) // RFC 6023, Section 3
 	}
 	m.state = StateHalfOpen

@@ -19,7 +19,8 @@ type ChildRequest struct {
 	Ref       uint64          // returned in events
 	SPI       uint32          // ours, reserved; the machine's from now on, whatever comes of it
 	Proposals []wire.Proposal // ESP, most wanted first; Num and SPI are set by the machine
-	Pair      ts.Pair         // from our view; the first selectors are those of the triggering packet
+	Pair      ts.Pair         // from our view
+	Packet    ts.Flow         // the packet that asks for it, named before Pair on the wire (RFC 7296, Section 2.9); zero: none
 	Transport bool            // ask for transport mode, and accept nothing else
 	Terms     Terms
 }
@@ -192,6 +193,10 @@ func (m *Machine) Role() Role { return m.role }
 
 // State returns where the SA stands, for display.
 func (m *Machine) State() State { return m.state }
+
+// LastHeard returns when the peer last showed that it has the SA: by a message of its own, or by
+// traffic that Heard told of.
+func (m *Machine) LastHeard() time.Time { return m.heard }
 
 // Path returns the current outer path.
 func (m *Machine) Path() Path { return m.path }

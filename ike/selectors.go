@@ -25,6 +25,31 @@ func toWire(s ts.Set, initiator bool) *wire.TS {
 	return out
 }
 
+// asked returns what goes into TSi and TSr: the packet that asks for the child SA, if one
+// does, before all that is wanted. A responder that must choose takes a part that the
+// packet fits (RFC 7296, Section 2.9).
+func (r *ChildRequest) asked() (tsi, tsr ts.Set) {
+	tsi, tsr = r.Pair.Local, r.Pair.Remote
+	f := r.Packet
+	if !r.Pair.MatchOut(f) {
+		return tsi, tsr
+	}
+	local, remote := ts.FromAddr(f.Src()), ts.FromAddr(f.Dst())
+	local.Proto, remote.Proto = f.Proto(), f.Proto()
+	if !f.Opaque() {
+		local.Ports, remote.Ports = ts.Port(f.SrcPort()), ts.Port(f.DstPort())
+	}
+	return lead(local, tsi), lead(remote, tsr)
+}
+
+// lead puts a selector before a set that is more than that.
+func lead(first ts.Selector, s ts.Set) ts.Set {
+	if len(s) == 1 && s[0] == first {
+		return s
+	}
+	return append(ts.Set{first}, s...)
+}
+
 // fromWire reads a TS payload. Selectors of unknown type are ignored (RFC 7296,
 // Section 2.9), and so is what no packet can match.
 func fromWire(t *wire.TS) ts.Set {

@@ -60,6 +60,10 @@ type WorkSign struct {
 type SignResult struct {
 	Auth wire.Auth
 	Err  error
+
+	// Others: we have an SA with this peer by now, so INITIAL_CONTACT would be wrong
+	// (RFC 7296, Section 2.4).
+	Others bool
 }
 
 // WorkVerify asks whether the peer is who it says it is, and whether we talk to
@@ -75,6 +79,10 @@ type WorkVerify struct {
 	PRF        uint16
 	PeerHashes []uint16 // the peer's SIGNATURE_HASH_ALGORITHMS; nil if it sent none
 	Path       Path
+
+	// Responder: what else the request says.
+	Contact   bool // INITIAL_CONTACT
+	Childless bool // asks for no child SA
 }
 
 // VerifyResult answers WorkVerify. The zero value refuses.

@@ -58,10 +58,6 @@ type Host struct {
 	Gate *gate.Gate
 	Ends []*End
 	SPIs map[uint32]SPIState // every SPI ever reserved
-	// Down says that nobody is there: what comes is lost.
-	Down bool
-	// Mute sends no INVALID_SPI, like most of the world.
-	Mute bool
 	// Counters of all machines.
 	Counters ike.Counters
 
@@ -71,8 +67,7 @@ type Host struct {
 	plane   plane
 
 	machines map[*ike.Machine]*End // of Ends
-	recovery recovery
-	live     []*End // those of Ends that are not over
+	live     []*End                // those of Ends that are not over
 }
 
 // SPIState is what became of a reserved SPI.
@@ -242,7 +237,14 @@ func (h *Host) datagram(p ike.Path, b []byte) {
 		}
 		h.send(p, v.Reply)
 	case gate.Hint:
-		h.hinted(p, v.SPI)
+		for _, e := range h.Ends {
+			for _, c := range e.Children {
+				if c.OutSPI == v.SPI && e.M.Path().Remote.Addr() == p.Remote.Addr() {
+					e.input(func() { e.M.Doubt(s.Now, fmt.Errorf("%s does not have child SA %08x", p.Remote, v.SPI)) })
+					break
+				}
+			}
+		}
 	case gate.Existing:
 		for _, e := range h.live {
 			if e.key() == v.Key {

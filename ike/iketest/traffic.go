@@ -114,9 +114,6 @@ func (h *Host) flush() {
 		}
 	}
 	if c == nil {
-		if h.recovery.on {
-			h.want()
-		}
 		return
 	}
 	for _, n := range p.waiting {
@@ -163,7 +160,7 @@ func (h *Host) seal(c *Child, n uint32) {
 }
 
 // opened takes in an ESP packet.
-func (h *Host) opened(p ike.Path, b []byte) {
+func (h *Host) opened(b []byte) {
 	s := h.Sim
 	spi, _ := esp.SPI(b)
 	var c *Child
@@ -174,7 +171,6 @@ func (h *Host) opened(p ike.Path, b []byte) {
 	}
 	if c == nil {
 		s.Traffic.Orphans++
-		h.strange(p, spi, len(b))
 		return
 	}
 	if c.opener == nil {
