@@ -127,7 +127,11 @@ func compile(cfg *Config, key crypto.Signer, caps tun.Caps) (*engine.Config, err
 	if err := policy.Check(spd.Allow{ClearPackets: caps.ClearPackets}); err != nil {
 		return nil, bad(err, "policies")
 	}
-	return &engine.Config{Addrs: c.addrs, MTU: cfg.MTU, Policy: policy, PAD: db, Conns: c.conns}, nil
+	limits, err := cfg.HalfOpen.compile()
+	if err != nil {
+		return nil, err
+	}
+	return &engine.Config{Addrs: c.addrs, MTU: cfg.MTU, Policy: policy, PAD: db, Conns: c.conns, Limits: limits}, nil
 }
 
 func (c *compiler) policy(i int) error {
@@ -226,6 +230,9 @@ func (c *compiler) connection(i int) error {
 	}
 	if out.IKE, err = suite.IKEProposals(words...); err != nil {
 		return bad(err, path("proposals")...)
+	}
+	if err := sessions(in, out, path); err != nil {
+		return err
 	}
 	if err := c.local(in, out); err != nil {
 		return bad(err, path("local")...)

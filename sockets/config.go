@@ -49,6 +49,9 @@ type Config struct {
 	// are searched. A zero Connection is BTNS with whoever comes.
 	Connections []Connection
 
+	// HalfOpen bounds what peers may ask for before they have authenticated.
+	HalfOpen HalfOpen
+
 	// Policies come before the policies of the connections' children and say what
 	// may pass unprotected or must not pass at all (RFC 4301, Section 4.4.1).
 	Policies []Policy
@@ -86,6 +89,18 @@ const (
 	DefaultDPDTimeout  = 45 * time.Second // nine sends; charon takes 165 s
 )
 
+// HalfOpen are the limits for peers that have not authenticated; zero values are defaults
+// that suit a gateway of thousands of peers. Beyond a limit a request is as good as lost.
+type HalfOpen struct {
+	// CookieThreshold is the number of IKE SAs being set up from which peers must first
+	// show that they receive at their address (RFC 7296, Section 2.6); negative: always.
+	CookieThreshold int
+	// Limit is how many may be set up at once, AddressLimit how many from one address.
+	Limit, AddressLimit int
+	// Timeout is how long a peer has for it.
+	Timeout time.Duration
+}
+
 // A Connection is one peer or class of peers: how to reach it, how both sides
 // prove who they are, and what traffic it may carry. Fields have the names and
 // meanings of swanctl.conf. The zero Connection accepts any peer with a bare key
@@ -112,8 +127,61 @@ type Connection struct {
 	// when 0, later the SA ends if neither happened. A random part of RandTime, OverTime
 	// when 0, is taken off the first two.
 	RekeyTime, ReauthTime, OverTime, RandTime time.Duration
-	Children                                  []Child // empty: one child, all traffic between the two hosts
+	// Unique says what becomes of several IKE SAs with one peer.
+	Unique Unique
+	// Childless says what is done about IKE SAs that begin without a child SA.
+	Childless Childless
+	// Fragmentation says whether IKE messages longer than FragmentSize, 1280 octets with
+	// IP and UDP header when 0, are cut.
+	Fragmentation Fragmentation
+	FragmentSize  int
+	Children      []Child // empty: one child, all traffic between the two hosts
 }
+
+// Unique says what becomes of several IKE SAs with the same peer identity (swanctl.conf's
+// unique). Peers without one (BTNS) never replace anybody, not even themselves.
+type Unique uint8
+
+const (
+	// UniqueNo lets all stand until the peer says that it has lost the others
+	// (INITIAL_CONTACT, RFC 7296, Section 2.4).
+	UniqueNo Unique = iota
+	// UniqueNever lets all stand whatever the peer says.
+	UniqueNever
+	// UniqueKeep refuses the peer while it has one, unless it comes from the same address
+	// and port, to authenticate again, or has lost it.
+	UniqueKeep
+	// UniqueReplace ends the older ones.
+	UniqueReplace
+)
+
+// Childless says what is done about IKE SAs that begin without a child SA (RFC 6023,
+// swanctl.conf's childless).
+type Childless uint8
+
+const (
+	// ChildlessAllow takes them from peers.
+	ChildlessAllow Childless = iota
+	// ChildlessPrefer makes them where the peer takes them.
+	ChildlessPrefer
+	// ChildlessForce makes and takes no others.
+	ChildlessForce
+	// ChildlessNever takes none.
+	ChildlessNever
+)
+
+// Fragmentation says what is done about IKE messages in fragments (RFC 7383,
+// swanctl.conf's fragmentation).
+type Fragmentation uint8
+
+const (
+	// FragmentationYes cuts long messages where the peer takes fragments, and takes them.
+	FragmentationYes Fragmentation = iota
+	// FragmentationAccept takes them only.
+	FragmentationAccept
+	// FragmentationNo does neither.
+	FragmentationNo
+)
 
 // An AuthMethod says how a side proves its identity.
 type AuthMethod uint8
@@ -215,9 +283,11 @@ type StartAction uint8
 const (
 	// StartTrap sets it up when the first packet needs it.
 	StartTrap StartAction = iota
-	// StartNow sets it up when the host comes up.
+	// StartNow sets it up when the host comes up, trying for ever, and again when a packet
+	// needs it.
 	StartNow
-	// StartNone leaves it to the peer.
+	// StartNone leaves it to the peer, or to somebody who initiates it by name. Packets
+	// find no SA until then.
 	StartNone
 )
 

@@ -30,6 +30,20 @@ func matchSides(src, dst Set, f *Flow) bool {
 	return dst.match(f.Dst(), f.proto, f.dport, opaque)
 }
 
+// Leading returns the first selectors of a proposal, where they describe the packet that
+// asks for an SA: one address each, of one protocol, and more behind them (RFC 7296,
+// Section 2.9). Else it returns the zero Pair.
+func (p Pair) Leading() Pair {
+	if len(p.Local) == 0 || len(p.Remote) == 0 || len(p.Local)+len(p.Remote) == 2 {
+		return Pair{}
+	}
+	l, r := p.Local[0], p.Remote[0]
+	if l.First != l.Last || r.First != r.Last || l.Proto != r.Proto {
+		return Pair{}
+	}
+	return Pair{Local: Set{l}, Remote: Set{r}}
+}
+
 // Swap returns the pair as the peer sees it.
 func (p Pair) Swap() Pair { return Pair{Local: p.Remote, Remote: p.Local} }
 

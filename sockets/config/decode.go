@@ -77,6 +77,7 @@ func (d *decoder) root(n node) {
 		"listen":       func(n node) { h.Listen = d.listen(n) },
 		"hosts":        d.hosts,
 		"dns":          d.dns,
+		"half_open":    d.halfOpen,
 		"dial_timeout": func(n node) { h.DialTimeout = n.duration() },
 		"connections":  func(n node) { connections = n },
 		"secrets":      d.secretsSection,
@@ -160,6 +161,23 @@ func (d *decoder) hosts(n node) {
 			d.file.Host.Hosts[e.key] = append(d.file.Host.Hosts[e.key], i.addr())
 		}
 	}
+}
+
+// halfOpen reads the limits that strongswan.conf has for the daemon.
+func (d *decoder) halfOpen(n node) {
+	h := &d.file.Host.HalfOpen
+	n.fields(map[string]func(node){
+		"cookie_threshold": func(n node) {
+			if n.text() == "always" {
+				h.CookieThreshold = -1
+				return
+			}
+			h.CookieThreshold = int(n.number(1, 1<<20))
+		},
+		"block_threshold": func(n node) { h.AddressLimit = int(n.number(1, 1<<20)) },
+		"limit":           func(n node) { h.Limit = int(n.number(1, 1<<20)) },
+		"timeout":         func(n node) { h.Timeout = n.duration() },
+	})
 }
 
 func (d *decoder) dns(n node) {
@@ -252,9 +270,23 @@ func (d *decoder) connection(name string, n node) {
 		"reauth_time":  func(n node) { c.ReauthTime = n.duration() },
 		"over_time":    func(n node) { c.OverTime = n.duration() },
 		"rand_time":    func(n node) { c.RandTime = n.duration() },
-		"local":        func(n node) { local = n },
-		"remote":       func(n node) { remote = n },
-		"children":     func(n node) { children = n },
+		"unique": func(n node) {
+			c.Unique = choice(n, map[string]sockets.Unique{"no": sockets.UniqueNo, "never": sockets.UniqueNever,
+				"keep": sockets.UniqueKeep, "replace": sockets.UniqueReplace})
+		},
+		"childless": func(n node) {
+			c.Childless = choice(n, map[string]sockets.Childless{"allow": sockets.ChildlessAllow, "prefer": sockets.ChildlessPrefer,
+				"force": sockets.ChildlessForce, "never": sockets.ChildlessNever})
+		},
+		"fragmentation": func(n node) {
+			// swanctl's force differs from yes in IKEv1 only.
+			c.Fragmentation = choice(n, map[string]sockets.Fragmentation{"yes": sockets.FragmentationYes, "force": sockets.FragmentationYes,
+				"accept": sockets.FragmentationAccept, "no": sockets.FragmentationNo})
+		},
+		"fragment_size": func(n node) { c.FragmentSize = int(n.number(1, 65535)) },
+		"local":         func(n node) { local = n },
+		"remote":        func(n node) { remote = n },
+		"children":      func(n node) { children = n },
 	})
 	c.NativeESP = !encap
 	c.Local = d.auth(local, false)
@@ -327,7 +359,7 @@ func (d *decoder) child(name string, n node) sockets.Child {
 		"policy": func(n node) { c.Word = d.word(n) },
 		"start_action": func(n node) {
 			c.Start = choice(n, map[string]sockets.StartAction{
-				"trap": sockets.StartTrap, "start": sockets.StartNow, "none": sockets.StartNone})
+				"trap": sockets.StartTrap, "start": sockets.StartNow, "trap|start": sockets.StartNow, "none": sockets.StartNone})
 		},
 		"dpd_action":    func(n node) { c.OnDPD = lossAction(n, "restart") },
 		"close_action":  func(n node) { c.OnClose = lossAction(n, "start") },

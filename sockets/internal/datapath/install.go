@@ -96,8 +96,10 @@ func (p *Path) installOutbound(c *Child, spi uint32, key esp.Key) error {
 		sa.Zero()
 		return err
 	}
-	p.serial++
-	c.serial.Store(p.serial)
+	if !c.Spare {
+		p.serial++
+		c.serial.Store(p.serial)
+	}
 	c.path.Store(p.stateFor(o, c.CurrentPath()))
 	c.out.Store(o)
 	p.epoch.Add(1)
@@ -105,6 +107,17 @@ func (p *Path) installOutbound(c *Child, spi uint32, key esp.Key) error {
 	p.log.Debug("child sends", "child", c.Name, "in_spi", c.InSPI, "out_spi", spi, "peer", c.Peer.ID)
 	p.served(c)
 	return nil
+}
+
+// prefer puts a child before those that came later.
+func (p *Path) prefer(inSPI uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.sad.Lookup(inSPI); c != nil && c.out.Load() != nil {
+		p.serial++
+		c.serial.Store(p.serial)
+		p.epoch.Add(1)
+	}
 }
 
 // stateFor returns what sending over path needs.

@@ -163,6 +163,9 @@ func (p *Path) Conflicting(flow ts.Flow, params *latch.Params) bool {
 // there is no such child. Not from a callback.
 func (p *Path) Remove(inSPI uint32) *Child { return p.remove(inSPI) }
 
+// Prefer makes a child the first choice for what it covers, as if it had just been installed.
+func (p *Path) Prefer(inSPI uint32) { p.prefer(inSPI) }
+
 // Child returns the child with this inbound SPI, nil if there is none.
 func (p *Path) Child(inSPI uint32) *Child { return p.sad.Lookup(inSPI) }
 

@@ -35,6 +35,7 @@ type acquire struct {
 	done     []chan<- error // each takes one answer without blocking
 	replaces *succession    // it makes what another IKE SA has
 	keep     bool           // the configuration wants it up: silence is no reason to give up
+	alone    bool           // the IKE SA without a child SA is wanted
 }
 
 // A waiter is one request of the data path.
@@ -65,7 +66,12 @@ func (k *keyer) request(now time.Time, a *acquire) {
 	k.acquires[a.ref] = a
 	for s := range k.preferred(a.conf.Conn) {
 		if s.err == nil && !s.deleted && s.reaches(a) {
-			if !k.join(s, a) {
+			switch {
+			case a.alone && s.est != nil:
+				k.done(now, a)
+			case a.alone:
+				s.waiting = append(s.waiting, a.ref)
+			case !k.join(s, a):
 				k.createChild(now, s, a)
 			}
 			return
@@ -82,7 +88,7 @@ func (k *keyer) request(now time.Time, a *acquire) {
 // two hosts behind a gateway want the same, and so does one that the data path repeats.
 func (k *keyer) join(s *ikeSA, a *acquire) bool {
 	for _, ref := range s.waiting {
-		if o := k.acquires[ref]; o != nil && o.conf == a.conf && o.only == a.only && o.pair.Equal(a.pair) {
+		if o := k.acquires[ref]; o != nil && !o.alone && o.conf == a.conf && o.only == a.only && o.pair.Equal(a.pair) {
 			o.wait = append(o.wait, a.wait...)
 			o.done = append(o.done, a.done...)
 			o.keep = o.keep || a.keep
@@ -118,10 +124,14 @@ func (k *keyer) childRequest(a *acquire) (*ike.ChildRequest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	return &ike.ChildRequest{
+	req := &ike.ChildRequest{
 		Name: a.conf.Name, Ref: a.ref, SPI: spi, Proposals: a.proposals(), Pair: a.pair, Transport: a.conf.Transport,
 		Terms: a.conf.Terms,
-	}, nil
+	}
+	if len(a.wait) > 0 {
+		req.Packet = a.wait[0].flow
+	}
+	return req, nil
 }
 
 func (a *acquire) proposals() []wire.Proposal {
@@ -201,14 +211,18 @@ func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as 
 	k.door.add(s.key)
 	k.log.Debug("IKE SA initiated", "connection", c.Name, "path", path.String())
 	var first *ike.ChildRequest
-	for i, a := range as {
+	for _, a := range as {
+		if a.alone {
+			s.waiting = append(s.waiting, a.ref)
+			continue
+		}
 		req, err := k.childRequest(a)
 		if err != nil {
 			k.failAcquire(a.ref, err)
 			continue
 		}
 		s.waiting = append(s.waiting, a.ref)
-		if i == 0 {
+		if first == nil {
 			first = req
 			m.Start(now, first)
 		} else {
@@ -270,7 +284,7 @@ func (k *keyer) failAcquire(ref uint64, err error) {
 	}
 	delete(k.acquires, ref)
 	a.tell(err)
-	if a.keep && !final(err) {
+	if a.keep {
 		k.wanted.later(a.conf, time.Now())
 	}
 	if x := a.replaces; x != nil {
@@ -279,6 +293,16 @@ func (k *keyer) failAcquire(ref uint64, err error) {
 	for _, w := range a.wait {
 		k.dp.FailAcquire(w.id, err, final(err))
 	}
+}
+
+// done ends an acquire that got what it wants.
+func (k *keyer) done(now time.Time, a *acquire) {
+	delete(k.acquires, a.ref)
+	a.tell(nil)
+	if !a.alone {
+		k.wanted.done(a.conf)
+	}
+	k.succeeded(now, a.replaces, false)
 }
 
 // tell answers those who asked by name.
@@ -306,6 +330,7 @@ func (k *keyer) config(c *Conn) *ike.Config {
 	cfg := &ike.Config{
 		Name: c.Name, Proposals: c.IKE, Local: c.Local.local(), RemoteID: c.RemoteID,
 		HashAlgs: k.hashes, ForceEncap: !c.NativeESP, InitialContact: !c.anonymous(),
+		Childless: c.Childless, Fragments: c.Fragments, FragmentSize: c.FragmentSize,
 		DPDDelay: c.DPDDelay, DPDTimeout: c.DPDTimeout, Life: c.Life, Heirs: true, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
 	}
 	if c.PSK.Empty() {

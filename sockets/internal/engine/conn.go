@@ -8,6 +8,7 @@ import (
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/gate"
 	"github.com/btns-go/btns/ike/pad"
 	"github.com/btns-go/btns/ike/wire"
 )
@@ -29,7 +30,25 @@ type Conn struct {
 	// DPDTimeout is how long a sign of life may take; 0: the machine's default.
 	DPDTimeout time.Duration
 	Life       ike.IKELife
+
+	Unique       Unique
+	Childless    ike.Childless
+	Fragments    ike.Fragments
+	FragmentSize int // 0: the machine's default
 }
+
+// Unique says what becomes of several IKE SAs with one peer identity. Peers without an
+// identity (BTNS) are left alone in any case (RFC 7619, Section 2.5).
+type Unique uint8
+
+// The rules. In any case but UniqueNever INITIAL_CONTACT ends older SAs (RFC 7296,
+// Section 2.4).
+const (
+	UniqueNo      Unique = iota // all stand
+	UniqueNever                 // all stand, whatever the peer says
+	UniqueKeep                  // the first one stands, others are refused
+	UniqueReplace               // the last one stands
+)
 
 // A Remote is a peer's outer address, or the host name that has it.
 type Remote struct {
@@ -45,6 +64,19 @@ type (
 	Terms    = ike.Terms
 	Lifetime = ike.Lifetime
 	Action   = ike.Action
+	// Limits bound what peers may ask for before they have authenticated.
+	Limits = gate.Config
+)
+
+// The machine's rules.
+const (
+	ChildlessNever  = ike.ChildlessNever
+	ChildlessAllow  = ike.ChildlessAllow
+	ChildlessPrefer = ike.ChildlessPrefer
+	ChildlessForce  = ike.ChildlessForce
+	FragmentsYes    = ike.FragmentsYes
+	FragmentsAccept = ike.FragmentsAccept
+	FragmentsNo     = ike.FragmentsNo
 )
 
 // The actions.

@@ -55,18 +55,26 @@ func (k *keyer) judge(now time.Time, w *ike.WorkDecide) (*ike.DecideResult, erro
 	if p == nil {
 		return refused(wire.NotifyAuthenticationFailed), errors.New("no authenticated peer")
 	}
+	if w.First && p.conn.Childless == ike.ChildlessForce {
+		return refused(wire.NotifyNoAdditionalSAs), fmt.Errorf("connection %s takes child SAs after IKE_AUTH only (RFC 6023)", p.conn.Name)
+	}
 	if k.children(p) >= maxChildrenPerPeer {
 		return refused(wire.NotifyNoAdditionalSAs), fmt.Errorf("the peer has %d child SAs already", maxChildrenPerPeer)
 	}
 	own := p.mayOwn()
 	asked := ts.Pair{Local: w.Pair.Local, Remote: w.Pair.Remote.Intersect(own)}
-	q := spd.Query{Pair: asked, Peer: p.canonical, ByID: p.entry.ByID, BTNS: p.data.Anonymous}
+	first := w.Pair.Leading()
+	q := spd.Query{Pair: asked, First: first, Peer: p.canonical, ByID: p.entry.ByID, BTNS: p.data.Anonymous}
 	var why error
 	no := refused(wire.NotifyTSUnacceptable)
 	for policy, pair := range k.dp.Policy().Select(q) {
 		cc := k.confs[policy.Child]
 		if cc == nil || cc.Conn != p.conn {
 			continue
+		}
+		if !first.Empty() {
+			// The packet has said which policy is meant; it is no part of the child SA.
+			pair = ts.Pair{Local: pair.Local.Normalize(), Remote: pair.Remote.Normalize()}
 		}
 		r, err := k.fit(now, p, cc, pair, w)
 		if err == nil {
@@ -114,7 +122,7 @@ func (k *keyer) fit(now time.Time, p *peer, cc *ChildConf, pair ts.Pair, w *ike.
 	return &ike.DecideResult{
 		SPI: spi, Pair: pair, Chosen: chosen, Suite: es,
 		Transport: cc.Transport, Name: cc.Name, Terms: cc.Terms,
-		MoreTS: !pair.Covers(w.Pair) && len(w.Pair.Local)+len(w.Pair.Remote) > 2,
+		MoreTS: !pair.Covers(w.Pair) && len(w.Pair.Local.Normalize())+len(w.Pair.Remote.Normalize()) > 2,
 	}, nil
 }
 
@@ -178,6 +186,7 @@ func (k *keyer) installInbound(now time.Time, s *ikeSA, o *ike.ChildInbound) {
 		Path: espPath(o.Encap, o.Path), V: s.peer,
 		Limits: datapath.SALimits(o.Limits),
 	}
+	c.Spare = !o.Initiator && k.spare(s, c)
 	if cc := k.confs[o.Name]; cc != nil {
 		c.Suites = cc.suites
 	}
@@ -232,9 +241,8 @@ func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child)
 	if a == nil {
 		return
 	}
-	a.tell(nil)
-	k.wanted.done(a.conf)
-	k.succeeded(now, a.replaces, false)
+	k.done(now, a)
+	k.watch(now, s)
 	helps := len(a.wait) == 0
 	var err error
 	for _, w := range a.wait {

@@ -55,6 +55,7 @@ type Config struct {
 	Policy *spd.DB
 	PAD    *pad.DB
 	Conns  []*Conn
+	Limits Limits
 	KeyLog io.Writer
 	Log    *slog.Logger // not nil
 }
@@ -230,7 +231,7 @@ func (e *Engine) ask(f func(now time.Time)) {
 
 func newKeyer(ctx context.Context, cfg *Config, latches *latch.DB) (*keyer, error) {
 	now := time.Now()
-	g, err := gate.New(gate.Config{}, rand.Reader, now)
+	g, err := gate.New(cfg.Limits, rand.Reader, now)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}

@@ -73,6 +73,11 @@ func (g *greetings) merge(indices []int, config func(*Conn) *ike.Config) *greeti
 			}
 		}
 		x.cfg.ForceEncap = x.cfg.ForceEncap || !c.NativeESP
+		x.cfg.Childless = max(x.cfg.Childless, c.Childless) // each rule is applied when the peer is known
+		x.cfg.Fragments = max(x.cfg.Fragments, c.Fragments) // the most careful, for all of them
+		if x.cfg.FragmentSize == 0 || c.FragmentSize != 0 && c.FragmentSize < x.cfg.FragmentSize {
+			x.cfg.FragmentSize = c.FragmentSize
+		}
 	}
 	return x
 }

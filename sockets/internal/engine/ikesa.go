@@ -29,6 +29,7 @@ type ikeSA struct {
 
 	peer     *peer
 	est      *ike.Established
+	born     birth
 	up       time.Time
 	path     ike.Path
 	children map[uint32]*datapath.Child // by our SPI
@@ -37,6 +38,8 @@ type ikeSA struct {
 	waiting  []uint64 // acquires that this SA is to answer, by ref
 	deleted  bool     // we asked for its end
 	stranger bool     // counts as one of keyer.strangers
+	watched  bool     // a look at its like is due
+	yields   bool     // to another one with the same peer: ends when its children have
 	next     bool     // made by rekeying another, which still has the children
 	rekeyed  bool     // another has taken its place
 	err      error    // Failed
@@ -217,29 +220,15 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 	e.Up = true
 	k.report(now, e)
 	k.identified(s)
-	if !o.InitialContact || s.peer.data.Anonymous {
-		// RFC 7619, Section 2.5 and I1: somebody nobody vouched for replaces nobody.
-		return
-	}
-	// A copy: SAs that close are struck out.
-	for _, other := range slices.Collect(k.roster.ofPeer(s.peer)) {
-		if other != s && other.est != nil {
-			k.replace(now, other, "the peer made a new one and says that it has no other")
+	s.born = birth{initiator: s.initiator, spis: [2]uint64{o.SPIi, o.SPIr}, at: now}
+	for _, ref := range slices.Clone(s.waiting) {
+		if a := k.acquires[ref]; a != nil && a.alone {
+			s.settle(ref)
+			k.done(now, a)
 		}
 	}
-}
-
-// replace ends an SA that its peer has lost: INITIAL_CONTACT says so, or that it has
-// authenticated for another one. What waits for it asks the peer again.
-func (k *keyer) replace(now time.Time, s *ikeSA, why string) {
-	e := s.event(EventUniqueReplace)
-	e.Reason = why
-	k.report(now, e)
-	for _, a := range k.takeOver(s) {
-		k.mail.post(func(now time.Time) { k.request(now, a) })
-	}
-	s.m.Replaced(now)
-	k.drain(now, s)
+	k.unique(now, s, o.InitialContact)
+	k.watch(now, s)
 }
 
 func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reason) {
@@ -254,6 +243,9 @@ func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reaso
 	}
 	k.holders.remove(c)
 	k.dp.Remove(inSPI)
+	if s.yields && len(s.children) == 0 {
+		k.mail.post(func(now time.Time) { k.end(now, s) })
+	}
 	if c.OutSPI() == 0 || why == ike.ReasonReplaced && s.m.State() == ike.StateEstablished {
 		return // it was never up, or EventChildRekey told
 	}

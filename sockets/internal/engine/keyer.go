@@ -43,6 +43,7 @@ type keyer struct {
 	called    map[*Conn]time.Time // when its peer was last called because it still sends
 	timers    timers
 	wanted    wanted
+	delays    delays
 	acquires  map[uint64]*acquire
 	lastRef   uint64
 	lastNum   uint64
@@ -99,6 +100,9 @@ func (k *keyer) arm(timer *time.Timer) {
 			at, ok = d, true
 		}
 	}
+	if len(k.delays) > 0 && (!ok || k.delays[0].at.Before(at)) {
+		at, ok = k.delays[0].at, true
+	}
 	if !ok {
 		at = time.Now().Add(time.Hour)
 	}
@@ -106,6 +110,7 @@ func (k *keyer) arm(timer *time.Timer) {
 }
 
 func (k *keyer) tick(now time.Time) {
+	k.overdue(now)
 	for s := k.timers.due(now); s != nil; s = k.timers.due(now) {
 		if !s.until.IsZero() && !now.Before(s.until) {
 			k.drop(s)

@@ -35,7 +35,7 @@ const (
 	suspectGap = time.Minute
 
 	// retryFirst and retryMost bound the wait before a child SA that is to be up is tried
-	// again with a peer that was silent; it doubles.
+	// again; it doubles. Whatever the reason was, an operator may mend it at the other end.
 	retryFirst = 5 * time.Second
 	retryMost  = 2 * time.Minute
 
@@ -54,6 +54,16 @@ const (
 
 	// closeGrace is how long Close waits for peers to answer a Delete.
 	closeGrace = time.Second
+
+	// twinLook is when a new IKE SA is compared with others of its peer, and how often:
+	// what began with it has come about by then, or is late and waits a little more.
+	// twinInsists is how long the peer has to delete its own, with time for four sends of
+	// its Delete; twinWindow how far apart two may come up that both ends initiated at
+	// once; twinGivesUp when two that can't replace each other are left alone.
+	twinLook    = 500 * time.Millisecond
+	twinInsists = 8 * time.Second
+	twinWindow  = 30 * time.Second
+	twinGivesUp = time.Minute
 
 	// resolveTimeout bounds the look-up of a peer's outer host name.
 	resolveTimeout = 10 * time.Second

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/btns-go/btns/ike"
 )
 
 // ErrUnknown says that nothing on this host has the name given.
 var ErrUnknown = errors.New("engine: nothing has that name")
 
 // Initiate sets up the child SA of that name, or the first child of the connection of that
-// name, and waits until it is up or has failed. One that is up already is no error.
+// name, and waits until it is up or has failed. Of a connection that prefers to begin
+// childless it sets up the IKE SA alone (RFC 6023). One that is up already is no error.
 func (e *Engine) Initiate(ctx context.Context, name string) error {
 	done := make(chan error, 1)
 	posted := e.k.mail.post(func(now time.Time) {
@@ -27,7 +30,8 @@ func (e *Engine) Initiate(ctx context.Context, name string) error {
 			done <- fmt.Errorf("engine: connection %s has no remote_addrs: its peer comes to us", cc.Conn.Name)
 			return
 		}
-		e.k.request(now, &acquire{ref: e.k.ref(), conf: cc, pair: cc.Pair, done: []chan<- error{done}})
+		e.k.request(now, &acquire{ref: e.k.ref(), conf: cc, pair: cc.Pair, done: []chan<- error{done},
+			alone: e.k.conns[name] != nil && cc.Conn.Childless >= ike.ChildlessPrefer})
 	})
 	if !posted {
 		return ErrClosed
@@ -41,8 +45,10 @@ func (e *Engine) Initiate(ctx context.Context, name string) error {
 }
 
 // Terminate deletes what has the name, telling the peers: all child SAs of a child, or all
-// IKE SAs of a connection with their children. It returns how many it found.
+// IKE SAs of a connection with their children. It returns how many it found. What the
+// configuration wants up is not tried again.
 func (e *Engine) Terminate(name string) (n int, err error) {
+	e.ask(func(time.Time) { e.k.desist(name) })
 	return e.each(name, func(now time.Time, s *ikeSA, child uint32) {
 		if child != 0 {
 			s.m.DeleteChild(now, child)
@@ -138,4 +144,18 @@ func (k *keyer) up(cc *ChildConf) bool {
 		}
 	}
 	return false
+}
+
+// desist gives up what is to be tried again under a name.
+func (k *keyer) desist(name string) {
+	for _, a := range k.acquires {
+		if a.conf.Name == name || a.conf.Conn.Name == name {
+			a.keep = false
+		}
+	}
+	for cc := range k.wanted.by {
+		if cc.Name == name || cc.Conn.Name == name {
+			k.wanted.done(cc)
+		}
+	}
 }

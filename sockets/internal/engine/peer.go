@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/btns-go/btns/esp/ts"
+	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/pad"
 	"github.com/btns-go/btns/sockets/internal/datapath"
 )
@@ -18,6 +19,8 @@ type peer struct {
 	outer     netip.Addr
 	canonical string // what latches compare
 	data      *datapath.Peer
+	contact   bool // it said INITIAL_CONTACT
+	path      ike.Path
 }
 
 // mayOwn is what the peer may own inside a tunnel, as far as its PAD entry says.

@@ -129,16 +129,14 @@ func (k *keyer) succeeded(now time.Time, x *succession, refused bool) {
 			return
 		}
 	}
-	old := x.old
+	old, heir := x.old, x.new
 	k.endSuccession(x)
 	switch {
 	case old.deleted || !old.until.IsZero():
 	case x.lost:
 		k.replace(now, old, "the peer has authenticated again and seems to have lost this one")
-	default:
-		old.deleted = true
-		old.m.Delete(now)
-		k.drain(now, old)
+	case heir != nil:
+		k.yield(now, old, heir)
 	}
 }
 
@@ -165,6 +163,7 @@ func (k *keyer) endSuccession(x *succession) {
 
 // inherit passes on what is known of an IKE SA that was rekeyed.
 func (k *keyer) inherit(from, to *ikeSA) {
+	to.born, to.deleted, to.yields, from.yields = from.born, from.deleted, from.yields, false
 	to.trusted = from.trusted
 	if x := from.succession; x != nil {
 		x.old, to.succession, from.succession = to, x, nil

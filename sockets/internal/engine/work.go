@@ -103,13 +103,13 @@ func (k *keyer) sign(now time.Time, s *ikeSA, w *ike.WorkSign) {
 	if conn.Local.Key == nil {
 		data, err := auth.PSKAuth(w.PRF, conn.PSK, w.Octets)
 		s.m.Complete(now, w.ID, &ike.SignResult{
-			Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: signed(err)})
+			Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: signed(err), Others: k.others(s)})
 		return
 	}
-	key := conn.Local.Key
+	key, others := conn.Local.Key, k.others(s)
 	k.offload(s, w.ID, func() ike.WorkResult {
 		a, err := auth.Sign(key, w.Octets, w.PeerHashes)
-		return &ike.SignResult{Auth: a, Err: signed(err)}
+		return &ike.SignResult{Auth: a, Err: signed(err), Others: others}
 	})
 }
 
@@ -145,7 +145,11 @@ func (k *keyer) verify(now time.Time, s *ikeSA, w *ike.WorkVerify) {
 		refuse(now, fmt.Errorf("PAD entry %s belongs to no connection", entry.Name))
 		return
 	}
-	p := &peer{conn: conn, entry: entry, id: id, outer: w.Path.Remote.Addr()}
+	if w.Childless && conn.Childless == ike.ChildlessNever {
+		refuse(now, fmt.Errorf("%s wants an IKE SA without child SA, which connection %s never takes", id, conn.Name))
+		return
+	}
+	p := &peer{conn: conn, entry: entry, id: id, outer: w.Path.Remote.Addr(), contact: w.Contact, path: w.Path}
 
 	if method == pad.MethodPSK {
 		if err := auth.VerifyPSK(w.PRF, conn.PSK, &w.Auth, w.Octets); err != nil {
@@ -194,6 +198,14 @@ func (k *keyer) lookup(s *ikeSA, id pad.ID, method pad.Method, spki []byte) (*pa
 func (k *keyer) accept(now time.Time, s *ikeSA, id ike.WorkID, p *peer) {
 	c := p.conn
 	p.canonical = p.entry.Identity(p.id, p.spki)
+	if err := k.mayCome(s, p); err != nil {
+		e := s.event(EventUniqueKeep)
+		e.Connection, e.Unauthenticated, e.Reason = c.Name, false, err.Error()
+		e.Peer = EventPeer{Local: c.Local.Canonical, Remote: p.canonical, Method: p.entry.Method.String()}
+		k.report(now, e)
+		s.m.Complete(now, id, &ike.VerifyResult{Err: err})
+		return
+	}
 	if p.entry.Kind.BTNS() && !s.initiator {
 		// Anybody can make keys: strangers share a quota, and never use that of known peers.
 		if k.strangers >= maxStrangers {
