@@ -152,3 +152,7 @@ type ModeError struct{ Peer, Child string }
 func (e *ModeError) Error() string {
 	return fmt.Sprintf("engine: %s asks for tunnel mode, child %s wants transport mode", e.Peer, e.Child)
 }
+
+func (e *ModeError) offers() Offers {
+	return Offers{Peer: []string{"tunnel"}, Ours: []string{"transport"}, First: "mode"}
+}

@@ -148,6 +148,10 @@ func (k *keyer) offers(s *ikeSA, e *Event, a *acquire, err error) Offers {
 	if errors.As(err, &sel) {
 		return sel.offers()
 	}
+	var mode *ModeError
+	if errors.As(err, &mode) {
+		return mode.offers()
+	}
 	// The peer says only that nothing fits.
 	var no *ike.NotifyError
 	if !errors.As(err, &no) || !no.Remote {
