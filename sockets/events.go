@@ -70,6 +70,8 @@ const (
 	// What VICI has no word for.
 	EventIKEFailed         = engine.EventIKEFailed         // an IKE SA could not be made, for a reason that no other alert names
 	EventLatchBroken       = engine.EventLatchBroken       // a connection is cut: what it was latched to no longer holds
+	EventPeerSuspect       = engine.EventPeerSuspect       // the peer may have lost an IKE SA: another one is made beside it; Err
+	EventPeerCleared       = engine.EventPeerCleared       // it has not: the other one is given up
 	EventAnonymousConflict = engine.EventAnonymousConflict // an anonymous peer wants what another peer holds
 	EventLost              = engine.EventLost              // the reader was too slow: Lost events are missing here
 )

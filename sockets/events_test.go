@@ -181,7 +181,7 @@ func isDown(e *Event) bool { return !e.Up }
 // elsewhere are the kinds that take a test of package engine's: it can let hours pass.
 func elsewhere() []EventKind {
 	return []EventKind{EventUniqueKeep, EventAuthorizationFailed, EventHalfOpenTimeout, EventIKESAExpired, EventPeerInitUnreachable,
-		EventRetransmitSendTimeout, EventLost}
+		EventRetransmitSendTimeout, EventPeerSuspect, EventPeerCleared, EventLost}
 }
 
 // TestEveryEvent provokes every kind of event on whole hosts. What a negotiation that
