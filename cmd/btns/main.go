@@ -7,6 +7,7 @@
 //	btns events          what becomes of its SAs, as it happens
 //	btns initiate NAME   set a child SA up; terminate and rekey act on what is up
 //	btns check -c FILE   what is wrong with a configuration file
+//	btns reference       a configuration file with every key explained
 //	btns keygen FILE     a new key
 //	btns bench esp       how fast ESP is here; bench ike measures handshakes and memory
 //	btns version         what this is
@@ -47,7 +48,7 @@ func root() *cobra.Command {
 	}
 	cmd.CompletionOptions.HiddenDefaultCmd = true
 	cmd.AddCommand(operateCmds()...)
-	cmd.AddCommand(demoCmd(), demoHostCmd(), upCmd(), statusCmd(), eventsCmd(), checkCmd(), keygenCmd(), benchCmd(), versionCmd())
+	cmd.AddCommand(demoCmd(), demoHostCmd(), upCmd(), statusCmd(), eventsCmd(), checkCmd(), referenceCmd(), keygenCmd(), benchCmd(), versionCmd())
 	return cmd
 }
 

@@ -33,6 +33,8 @@ type End struct {
 	Events                     []ike.Event
 	Keys                       *ike.IKEKeys
 
+	successor         *End // made because the peer may have lost this one
+	predecessor       *End // of which this one is the successor
 	role              ike.Role
 	candidate         bool // made by rekeying, nothing handed over yet
 	verified          bool // some WorkVerify was answered with OK
@@ -88,6 +90,7 @@ func (e *End) input(f func()) {
 
 func (e *End) carryOut(o ike.Output) {
 	h, s := e.Host, e.Host.Sim
+	defer e.recovers(o)
 	if ev, ok := o.(ike.Event); ok {
 		e.Events = append(e.Events, ev)
 		switch o.(type) {
@@ -112,6 +115,9 @@ func (e *End) carryOut(o ike.Output) {
 			e.fail("I1: established without a verified AUTH")
 		}
 		e.Established = o
+		if o.InitialContact {
+			e.takesOver()
+		}
 		h.Gate.Establish(s.Now, e.key())
 	case *ike.ChildInbound:
 		e.inbound(o)

@@ -58,6 +58,10 @@ type Host struct {
 	Gate *gate.Gate
 	Ends []*End
 	SPIs map[uint32]SPIState // every SPI ever reserved
+	// Down says that nobody is there: what comes is lost.
+	Down bool
+	// Mute sends no INVALID_SPI, like most of the world.
+	Mute bool
 	// Counters of all machines.
 	Counters ike.Counters
 
@@ -67,7 +71,8 @@ type Host struct {
 	plane   plane
 
 	machines map[*ike.Machine]*End // of Ends
-	live     []*End                // those of Ends that are not over
+	recovery recovery
+	live     []*End // those of Ends that are not over
 }
 
 // SPIState is what became of a reserved SPI.
@@ -237,14 +242,7 @@ func (h *Host) datagram(p ike.Path, b []byte) {
 		}
 		h.send(p, v.Reply)
 	case gate.Hint:
-		for _, e := range h.Ends {
-			for _, c := range e.Children {
-				if c.OutSPI == v.SPI && e.M.Path().Remote.Addr() == p.Remote.Addr() {
-					e.input(func() { e.M.Doubt(s.Now, fmt.Errorf("%s does not have child SA %08x", p.Remote, v.SPI)) })
-					break
-				}
-			}
-		}
+		h.hinted(p, v.SPI)
 	case gate.Existing:
 		for _, e := range h.live {
 			if e.key() == v.Key {

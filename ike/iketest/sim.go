@@ -202,8 +202,11 @@ func (s *Sim) carry(d Datagram) {
 func (s *Sim) deliver(d Datagram) {
 	for _, h := range s.hosts {
 		if path, ok := h.receives(d); ok {
+			if h.Down {
+				return
+			}
 			if d.esp {
-				h.opened(d.Data)
+				h.opened(path, d.Data)
 			} else {
 				h.datagram(path, d.Data)
 			}

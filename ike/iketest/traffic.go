@@ -114,6 +114,9 @@ func (h *Host) flush() {
 		}
 	}
 	if c == nil {
+		if h.recovery.on {
+			h.want()
+		}
 		return
 	}
 	for _, n := range p.waiting {
@@ -160,7 +163,7 @@ func (h *Host) seal(c *Child, n uint32) {
 }
 
 // opened takes in an ESP packet.
-func (h *Host) opened(b []byte) {
+func (h *Host) opened(p ike.Path, b []byte) {
 	s := h.Sim
 	spi, _ := esp.SPI(b)
 	var c *Child
@@ -171,6 +174,7 @@ func (h *Host) opened(b []byte) {
 	}
 	if c == nil {
 		s.Traffic.Orphans++
+		h.strange(p, spi, len(b))
 		return
 	}
 	if c.opener == nil {

@@ -73,7 +73,11 @@ func Load(path string, log *slog.Logger) (*File, error) {
 }
 
 // Parse reads the text of a file whose name is path.
-func Parse(path string, b []byte, log *slog.Logger) (out *File, err error) {
+func Parse(path string, b []byte, log *slog.Logger) (*File, error) {
+	return newReader(path).parse(path, b, log)
+}
+
+func (r *reader) parse(path string, b []byte, log *slog.Logger) (out *File, err error) {
 	if len(b) > maxFile {
 		return nil, &Error{File: path, Msg: fmt.Sprintf("larger than %d bytes", maxFile)}
 	}
@@ -94,7 +98,6 @@ func Parse(path string, b []byte, log *slog.Logger) (out *File, err error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	r := newReader(path)
 	d := &decoder{r: r, dir: filepath.Dir(path), log: log, file: &File{Path: path}}
 	for _, body := range doc.Docs {
 		if body.Body != nil {

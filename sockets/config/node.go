@@ -43,6 +43,8 @@ type reader struct {
 	file string
 	errs []error
 	at   map[string]*token.Token // where each key's value stands
+
+	known func(path, key string) // tests: told of every key that a mapping may have
 }
 
 // maxErrors ends a list nobody reads.
@@ -150,6 +152,11 @@ func (n node) entries() []entry {
 // fields hands each key of a mapping to its function; others are refused with the nearest
 // one that exists.
 func (n node) fields(known map[string]func(node)) {
+	if n.r != nil && n.r.known != nil {
+		for key := range known {
+			n.r.known(n.path, key)
+		}
+	}
 	for _, e := range n.entries() {
 		f := known[e.key]
 		if f == nil {
