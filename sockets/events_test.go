@@ -75,7 +75,7 @@ func (d *diary) await(kind EventKind, ok func(e *Event) bool, words ...string) E
 	var found *Event
 	timeout := time.NewTimer(10 * time.Second)
 	defer timeout.Stop()
-	for found == nil {
+	for {
 		d.mu.Lock()
 		list, more := d.list, d.more
 		d.mu.Unlock()
@@ -600,7 +600,7 @@ func testEventsOfStrays(t *testing.T, s *scene) {
 			told++
 		}
 	}
-	if told < 5 || told > 20 {
+	if told > 20 {
 		t.Errorf("told %d of 501", told)
 	}
 	eventually(t, "the next one says how many were not told", func() bool {
