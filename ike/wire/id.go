@@ -61,7 +61,8 @@ func (i *ID) AppendBody(dst []byte) []byte {
 	return append(dst, i.Data...)
 }
 
-// String returns type and data for a log, with everything unprintable quoted.
+// String returns type and data for a log, with everything unprintable quoted, and no more of it
+// than a line can take: who asserts it may be anybody.
 func (i *ID) String() string {
 	if i == nil {
 		return "%any"
@@ -74,6 +75,9 @@ func (i *ID) String() string {
 	case IDNull:
 		return "ID_NULL"
 	case IDFQDN, IDRFC822Addr, IDDERASN1DN, IDDERASN1GN, IDKeyID, IDFCName:
+	}
+	if n := len(i.Data); n > maxShownID {
+		return i.IType.String() + ":" + strconv.QuoteToASCII(string(i.Data[:maxShownID])) + "… (" + strconv.Itoa(n) + " octets)"
 	}
 	return i.IType.String() + ":" + strconv.QuoteToASCII(string(i.Data))
 }

@@ -33,6 +33,10 @@ const (
 	// payload.
 	MaxConfigAttributes = 256
 
+	// maxShownID is how much of an identity is shown in texts, in octets: a host name
+	// or a distinguished name that somebody can still read.
+	maxShownID = 256
+
 	// MinNonce and MaxNonce bound nonce data, in octets (RFC 7296, Section 3.9).
 	MinNonce = 16
 	MaxNonce = 256

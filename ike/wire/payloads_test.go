@@ -1,10 +1,12 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -193,6 +195,7 @@ func TestIDString(t *testing.T) {
 		`ID_DER_ASN1_DN:"0\x00"`:         {IType: IDDERASN1DN, Data: []byte{'0', 0}},
 		`ID_DER_ASN1_GN:"0"`:             {IType: IDDERASN1GN, Data: []byte{'0'}},
 		`ID_FC_NAME:"0"`:                 {IType: IDFCName, Data: []byte{'0'}},
+		`ID_FQDN:"` + strings.Repeat("a", maxShownID) + `"… (60000 octets)`: {IType: IDFQDN, Data: bytes.Repeat([]byte("a"), 60000)},
 	} {
 		if got := id.String(); got != want {
 			t.Errorf("got %s, want %s", got, want)
