@@ -346,7 +346,7 @@ func (m *Machine) childRefused(now time.Time, msg *message, t *childTask, n *wir
 	}
 	if n.NType == wire.NotifyInvalidSyntax && !t.first {
 		// RFC 7296, Section 2.21.3: fatal at both ends.
-		m.fail(now, m.refusal(n.NType, msg.Exchange, true, "", errors.New("it calls our request malformed")))
+		m.fail(now, m.refusal(n.NType, msg.Exchange, true, "", errMalformed))
 	}
 }
 

@@ -11,7 +11,10 @@ import (
 // This file is INFORMATIONAL (RFC 7296, Section 1.4) and the commands that lead to
 // requests after the SA is established.
 
-var errQueue = errors.New("ike: too many requests wait for the peer")
+var (
+	errQueue     = errors.New("ike: too many requests wait for the peer")
+	errMalformed = errors.New("it calls our request malformed")
+)
 
 // taskKind says what a command does.
 type taskKind uint8
@@ -236,10 +239,15 @@ func (m *Machine) unserve(now time.Time) {
 }
 
 // informationalAck takes an INFORMATIONAL response: what we wanted is done.
-func (m *Machine) informationalAck(now time.Time, _ *message) {
+func (m *Machine) informationalAck(now time.Time, msg *message) {
 	t := m.req.task
 	m.req = nil
 	if t == nil {
+		return
+	}
+	if n := findNotify(msg.ps, wire.NotifyInvalidSyntax); n != nil && t.kind != taskClose {
+		// RFC 7296, Section 2.21.3: fatal at both ends (ADV-F15).
+		m.fail(now, m.refusal(n.NType, msg.Exchange, true, "", errMalformed))
 		return
 	}
 	switch t.kind {

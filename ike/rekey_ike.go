@@ -392,7 +392,7 @@ func (m *Machine) ikeRekeyRefused(now time.Time, msg *message, t *task, n *wire.
 			m.tries++
 		}
 	case n.NType == wire.NotifyInvalidSyntax:
-		m.fail(now, m.refusal(n.NType, msg.Exchange, true, "", errors.New("it calls our request malformed")))
+		m.fail(now, m.refusal(n.NType, msg.Exchange, true, "", errMalformed))
 	default:
 		m.rekeyIKEFails(m.refusal(n.NType, msg.Exchange, true, "", nil))
 	}
