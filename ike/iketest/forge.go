@@ -220,10 +220,19 @@ func (s *Sim) Rand() *rand.Rand { return s.rand }
 
 // ForgeFragment is Forge for one fragment of a message (RFC 7383), with any numbers.
 func (s *Sim) ForgeFragment(e *End, h wire.Header, first wire.PayloadType, num, total uint16, inner []byte) {
+	if b := s.SealFragment(e, h, first, num, total, inner); b != nil {
+		p := e.M.Path()
+		s.Inject(Datagram{From: p.Local, To: p.Remote, Data: b})
+	}
+}
+
+// SealFragment closes one fragment in an end's name, with its keys; nil if it has none. The
+// header's SPIs and Initiator flag are filled in.
+func (s *Sim) SealFragment(e *End, h wire.Header, first wire.PayloadType, num, total uint16, inner []byte) []byte {
 	f := s.forger(e)
 	if f == nil {
 		e.fail("no keys to forge with")
-		return
+		return nil
 	}
 	h.SPIi, h.SPIr = e.Keys.SPIi, e.Keys.SPIr
 	if e.role == ike.Initiator {
@@ -232,8 +241,7 @@ func (s *Sim) ForgeFragment(e *End, h wire.Header, first wire.PayloadType, num, 
 	b, err := f.seal.SealFragment(h, first, num, total, inner, reader{e.Host.rand})
 	if err != nil {
 		e.fail("forger: %v", err)
-		return
+		return nil
 	}
-	p := e.M.Path()
-	s.Inject(Datagram{From: p.Local, To: p.Remote, Data: b})
+	return b
 }
