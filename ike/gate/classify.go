@@ -146,7 +146,7 @@ func (g *Gate) needCookie(addr netip.Addr, prefix netip.Prefix) bool {
 }
 
 // busy tells whether so many SAs are half-open that cookies are demanded of everybody.
-func (g *Gate) busy() bool { return g.waiting.n >= g.cfg.CookieThreshold }
+func (g *Gate) busy() bool { return g.waiting.n+g.queued >= g.cfg.CookieThreshold }
 
 // room names the cap that stands in the way of one more half-open SA, or ReasonNone.
 func (g *Gate) room(addr netip.Addr, prefix netip.Prefix) Reason {

@@ -116,6 +116,21 @@ func TestADV_H1_RefusedInits(t *testing.T) {
 	}
 }
 
+// Requests that were let in, and that nobody has got round to, count.
+func TestQueuedDemandsCookies(t *testing.T) {
+	g := newGate(t, Config{})
+	for n, want := range map[int]Kind{0: NewResponder, DefaultCookieThreshold - 1: NewResponder, DefaultCookieThreshold: Reply} {
+		g.Queued(n)
+		if v := g.Classify(epoch(), peer(), initReq(uint64(n+1), nonce(1))); v.Kind != want {
+			t.Errorf("with %d queued: verdict %d, want %d", n, v.Kind, want)
+		}
+	}
+	g.Queued(0)
+	if v := g.Classify(epoch(), peer(), initReq(1000, nonce(1))); v.Kind != NewResponder {
+		t.Errorf("after the queue is empty: %d", v.Kind)
+	}
+}
+
 // TestADV_H2_OneSource sends with valid cookies from one host, one /24 and one /64.
 func TestADV_H2_OneSource(t *testing.T) {
 	cfg := Config{MaxPerAddr: 16, MaxPerPrefix: 40, CookieThreshold: 100000, InitRate: 1 << 20}

@@ -23,6 +23,7 @@ type core struct {
 
 	slots   []slot
 	free    int32
+	queued  int  // see Queued
 	waiting list // half-open SAs, oldest first
 	recent  list // established ones whose request is remembered, oldest first
 }
@@ -99,6 +100,10 @@ func (g *Gate) Add(k Key) bool {
 	g.byKey[k] = none
 	return true
 }
+
+// Queued says how many NewResponder verdicts wait for Open. They count as half-open SAs where
+// it is decided whether cookies are demanded.
+func (g *Gate) Queued(n int) { g.queued = n }
 
 // Open records the half-open SA that was made for v, under the responder SPI spi. It reports
 // false, and changes nothing, if a cap was reached meanwhile, if the same request was opened

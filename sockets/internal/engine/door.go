@@ -108,6 +108,7 @@ func (d *door) post(v gate.Verdict, p *tun.Packet) bool {
 			return false
 		}
 		d.fresh = append(d.fresh, letter{v, ike.Path(p.Path), bytes.Clone(p.Data())})
+		d.gate.Queued(len(d.fresh))
 		return true
 	}
 	if d.bytes+p.Len > maxKnownBytes || d.shares[v.Key] == maxShare {
@@ -141,6 +142,7 @@ func (d *door) take() (letters []letter, strays []stray) {
 		}
 	}
 	d.known, d.fresh = behind(d.known, k), behind(d.fresh, f)
+	d.gate.Queued(len(d.fresh))
 	strays, d.strays = d.strays, nil
 	more := len(d.known)+len(d.fresh) > 0
 	d.mu.Unlock()

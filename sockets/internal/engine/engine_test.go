@@ -96,7 +96,7 @@ func (h *testHost) config(t testing.TB) Config {
 		c.Entry.Kind, c.Entry.Method = pad.KindAuthenticated, pad.MethodPublicKey
 		c.Entry.IDs, c.Entry.Keys = []pad.ID{pad.AnyID()}, [][]byte{auth.SPKI(h.peer)}
 	}
-	child := &ChildConf{Name: "all", Conn: c, ESP: espProposals, Pair: ts.Pair{Local: ts.Set{ts.FromAddr(h.addr)}}}
+	child := &ChildConf{Name: "all", Conn: c, ESP: espProposals, Pair: ts.Pair{Local: ts.Set{ts.FromAddr(h.addr)}, Remote: remote}}
 	c.Children = []*ChildConf{child}
 	db, err1 := pad.New([]pad.Entry{c.Entry})
 	policy, err2 := spd.New([]spd.Policy{{Name: "all", Child: "all", Word: spd.Private, BTNSOK: h.peer == nil, Mode: spd.ModeTunnel,

@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"github.com/btns-go/btns/ike/gate"
+)
 
 const (
 	// maxKnownBytes bounds received datagrams for SAs that wait for the keyer: a quarter of a
@@ -9,9 +13,9 @@ const (
 	maxKnownBytes = 4 << 20
 	maxShare      = 64
 
-	// maxFresh bounds requests for new SAs that wait for the keyer. The gate has let them in
-	// already, so they count on top of the half-open SAs from which it demands cookies.
-	maxFresh = 256
+	// maxFresh bounds requests for new SAs that wait for the keyer: twice those from which the
+	// gate demands cookies, so that who has shown that it can receive finds room.
+	maxFresh = 2 * gate.DefaultCookieThreshold
 
 	// maxStrays is how many datagrams of nobody's SA are remembered to be told of until the
 	// keyer does so; of more than that nothing but their number is.
