@@ -88,6 +88,7 @@ type Child struct {
 	spent     atomic.Bool              // a hard limit of Limits is reached
 	heard     atomic.Int64             // Unix nanoseconds of the last authentic packet, 0 for none
 	sent      atomic.Int64             // same, of the last packet sent
+	lone      atomic.Int64             // same, of the first packet sent since the last one heard; see silence.go
 
 	// gate is held for reading while a batch of packets is opened and delivered, and for writing to close the child, so that
 	// nothing is delivered after Remove returned.

@@ -33,6 +33,11 @@ const (
 	// strangerGap is how often Config.UnknownSPI is called at most: more than the engine answers.
 	strangerGap = 20 * time.Millisecond
 
+	// silence is how long packets leave under a child, and none comes, before Config.Silent: longer than a request waits for
+	// its answer. lull is how long there must have been none for that to begin.
+	silence = 5 * time.Second
+	lull    = time.Second
+
 	// maxMerges is how many flows of one batch are coalesced side by side.
 	maxMerges = 8
 	// maxMerged bounds an injected packet: what an IPv4 total length can say.

@@ -385,7 +385,8 @@ func (p *Path) sendUnder(c *Child, o *outgoing) Drop {
 	}
 	switch d := p.emit(out, &cut, st); d {
 	case DropUnset:
-		c.sent.Store(p.coarse())
+		now := p.coarse()
+		p.alone(c, c.sent.Swap(now), now)
 		return DropUnset
 	case DropExhausted:
 		return DropUnset // counted for each packet already; the next child will carry the retransmission

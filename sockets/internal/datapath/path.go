@@ -48,6 +48,8 @@ type Config struct {
 	// Moved: the newest authentic packet of a child came over another path than CurrentPath (RFC 7296, Section 2.23). The
 	// callee decides and calls SetPath. It is called once for each new path.
 	Moved func(*Child, tun.Path)
+	// Silent: packets have been leaving under the child for a while, and none has come. Called once for each silence.
+	Silent func(*Child)
 	// UnknownSPI: an ESP packet in UDP of so many octets came for an SPI that is not in use or reserved and was not a moment ago
 	// (RFC 7296, Section 1.5). It is called for few of them.
 	UnknownSPI func(from tun.Path, spi uint32, size int)

@@ -117,6 +117,9 @@ func New(cfg Config) (*Engine, error) {
 		Exhausted: func(c *datapath.Child) {
 			k.mail.post(func(now time.Time) { k.exhausted(now, c) })
 		},
+		Silent: func(c *datapath.Child) {
+			k.mail.post(func(now time.Time) { k.silent(now, c) })
+		},
 		UnknownSPI: func(from tun.Path, spi uint32, size int) {
 			k.mail.post(func(now time.Time) { k.unknownSPI(now, ike.Path(from), spi, size) })
 		},
@@ -295,6 +298,16 @@ func (k *keyer) softLimit(now time.Time, c *datapath.Child) {
 func (k *keyer) exhausted(now time.Time, c *datapath.Child) {
 	if s := k.owner(c); s != nil {
 		s.m.Exhausted(now, c.InSPI)
+		k.drain(now, s)
+	}
+}
+
+// silent asks a peer to which packets go, and from which none come, whether it lives (RFC
+// 7296, Section 2.4).
+func (k *keyer) silent(now time.Time, c *datapath.Child) {
+	if s := k.owner(c); s != nil && s.conn.DPDDelay > 0 {
+		k.heard(s)
+		s.m.CheckLiveness(now)
 		k.drain(now, s)
 	}
 }

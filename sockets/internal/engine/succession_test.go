@@ -203,6 +203,24 @@ func TestRestartedHostCallsBack(t *testing.T) {
 	eventually(t, "an SA again", func() bool { return len(ea.Status().IKE) == 1 && len(ea.Status().IKE[0].Children) == 1 })
 }
 
+// Traffic that nobody answers is reason enough to ask, whatever dpd_delay is (RFC 7296,
+// Section 2.4).
+func TestTrafficIntoSilence(t *testing.T) {
+	t.Parallel()
+	n := tuntest.NewNet(tuntest.Faults{})
+	a, b := known(t, n)
+	eb := b.start(t)
+	echo(t, eb)
+	ea := a.with(t, func(c *Conn) { c.DPDDelay = time.Hour })
+	c, _ := dial(t, ea, b.addr)
+	roundTrip(t, c, []byte("before"))
+	n.SetFaults(tuntest.Faults{Drop: 1})
+	if _, err := c.Write([]byte("anybody there?")); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another SA is being made", func() bool { return len(ea.Status().IKE) == 2 })
+}
+
 // What the configuration wants up is tried again and again while nobody answers.
 func TestWantedChildIsTriedAgain(t *testing.T) {
 	t.Parallel()
