@@ -21,11 +21,15 @@ type recovery struct {
 // suspectGap is the engine's: how often a suspicion leads to another IKE SA.
 const suspectGap = time.Minute
 
+// longestWait is the engine's: between two sends of a request.
+const longestWait = 30 * time.Second
+
 // Recover makes the host keep one IKE SA with its peer, whoever restarts. A host that knows
 // where the peer is makes an SA when a packet waits for one, or at once if start is set, and
 // beside one that the peer may have lost. peer nil: it comes to us.
 func (h *Host) Recover(peer *Host, start bool) {
 	h.Config.InitialContact = true
+	h.Config.Retransmit.Max = longestWait
 	h.recovery = recovery{on: true, peer: peer, start: start}
 	if start {
 		h.want()

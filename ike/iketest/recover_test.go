@@ -37,8 +37,8 @@ func TestRestartRecovers(t *testing.T) {
 		{"called", ike.ActionNone, short, true, 60 * time.Second},
 		{"called", ike.ActionTrap, short, true, 60 * time.Second},
 		{"called", ike.ActionStart, short, true, 60 * time.Second},
-		{"called", ike.ActionTrap, long, false, 150 * time.Second},
-		{"called", ike.ActionStart, long, true, 150 * time.Second},
+		{"called", ike.ActionTrap, long, false, 2 * time.Minute},
+		{"called", ike.ActionStart, long, true, 2 * time.Minute},
 	} {
 		down := "short"
 		if tt.down == long {

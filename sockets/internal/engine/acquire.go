@@ -331,7 +331,8 @@ func (k *keyer) config(c *Conn) *ike.Config {
 		Name: c.Name, Proposals: c.IKE, Local: c.Local.local(), RemoteID: c.RemoteID,
 		HashAlgs: k.hashes, ForceEncap: !c.NativeESP, InitialContact: !c.anonymous(),
 		Childless: c.Childless, Fragments: c.Fragments, FragmentSize: c.FragmentSize,
-		DPDDelay: c.DPDDelay, DPDTimeout: c.DPDTimeout, Life: c.Life, Heirs: true, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
+		DPDDelay: c.DPDDelay, DPDTimeout: c.DPDTimeout,
+		Retransmit: ike.Retransmit{Max: longestWait}, Life: c.Life, Heirs: true, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
 	}
 	if c.PSK.Empty() {
 		cfg.CertRequest = []wire.CertEncoding{wire.CertRawPublicKey}

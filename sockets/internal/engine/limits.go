@@ -34,6 +34,10 @@ const (
 	// while the peer has another: the four sends take 4 s, so that a dial of 30 s gets to the sixth address.
 	maxSilentSends = 4
 
+	// longestWait bounds the wait between two sends of a request: a peer that comes back
+	// after minutes is found within it. The 13 sends then take 160 s.
+	longestWait = 30 * time.Second
+
 	// suspectGap is how often an IKE SA, or those that follow it, may be made anew because
 	// the peer is suspected to have lost it. Hints can be forged: it bounds what they cost.
 	suspectGap = time.Minute
