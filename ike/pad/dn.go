@@ -145,11 +145,11 @@ func parseDER(der string) (name, bool) {
 	var out name
 	for body := seq.Bytes; len(body) != 0; {
 		var set, pair, value asn1.RawValue
-		if body, err = asn1.Unmarshal(body, &set); err != nil || set.Tag != asn1.TagSet || !set.IsCompound {
+		if body, err = asn1.Unmarshal(body, &set); err != nil || set.Class != asn1.ClassUniversal || set.Tag != asn1.TagSet || !set.IsCompound {
 			return nil, false
 		}
 		if rest, err = asn1.Unmarshal(set.Bytes, &pair); err != nil || len(rest) != 0 ||
-			pair.Tag != asn1.TagSequence || !pair.IsCompound {
+			pair.Class != asn1.ClassUniversal || pair.Tag != asn1.TagSequence || !pair.IsCompound {
 			return nil, false
 		}
 		var oid asn1.ObjectIdentifier
