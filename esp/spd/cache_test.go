@@ -1,6 +1,7 @@
 package spd
 
 import (
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -63,6 +64,33 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 	if n := len(NewCache[byte](1 << 30).slots); n != MaxCacheSlots {
 		t.Errorf("most: %d", n)
+	}
+}
+
+// Full caches of every size, the smallest and the absurd ones included: what is replaced is in
+// the cache, and what is found is what was put.
+func TestCVE_2021_41991_ReplacementInAFullCache(t *testing.T) {
+	sizes := []int{math.MinInt, math.MinInt32, -1, math.MaxInt32, math.MaxInt32 + 1, math.MaxInt}
+	for n := range 70 {
+		sizes = append(sizes, n)
+	}
+	for _, size := range sizes {
+		c := NewCache[int](size)
+		if n := len(c.slots); n < cacheWays || n > MaxCacheSlots || n&(n-1) != 0 || size > 0 && n < min(size, MaxCacheSlots) {
+			t.Fatalf("size %d: %d slots", size, n)
+		}
+		for i := range 500 {
+			c.Put(numbered(i), 1, i)
+			if d, ok := c.Get(numbered(i), 1); !ok || d != i {
+				t.Fatalf("size %d: flow %d has %d, %v at once", size, i, d, ok)
+			}
+			if d, ok := c.Get(numbered(i/2), 1); ok && d != i/2 {
+				t.Fatalf("size %d: flow %d has %d", size, i/2, d)
+			}
+		}
+		if c.Len() > len(c.slots) {
+			t.Errorf("size %d: %d entries in %d slots", size, c.Len(), len(c.slots))
+		}
 	}
 }
 

@@ -266,8 +266,7 @@ func TestADV_D11_Ed25519(t *testing.T) {
 	}
 }
 
-// TestADV_D11_RSA has forgeries against lax padding checks (CVE-2018-16151, CVE-2026-50722), short
-// hashes (CVE-2026-50721), wrong salts (CVE-2021-41990) and degenerate keys (CVE-2026-14957).
+// TestADV_D11_RSA has forgeries against lax padding checks, short hashes and wrong salts.
 func TestADV_D11_RSA(t *testing.T) {
 	octets := []byte("octets")
 	h := crypto.SHA256
@@ -288,21 +287,21 @@ func TestADV_D11_RSA(t *testing.T) {
 	garbage := append([]byte{0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0}, info...)
 	garbage = append(garbage, bytes.Repeat([]byte{7}, key.Size()-len(garbage))...)
 	for name, sig := range map[string][]byte{
-		"short hash":            raw(pad(info[:len(info)-1])),
-		"no hash info":          raw(pad(digest)),
-		"empty hash":            raw(pad(info[:19])),
-		"long hash":             raw(pad(append(bytes.Clone(info), 0))),
-		"hash without NULL":     raw(pad(append([]byte("\x30\x2f\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x04\x20"), digest...))),
-		"BER length":            raw(pad(append([]byte{0x30, 0x81}, info[1:]...))),
-		"parameters garbage":    raw(pad(append([]byte("\x30\x33\x30\x0f\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x02\x00\x00\x04\x20"), digest...))),
-		"garbage behind":        raw(garbage),
-		"block type 2":          raw(append([]byte{0, 2}, pad(info)[2:]...)),
-		"zero":                  make([]byte, key.Size()),
-		"one":                   append(make([]byte, key.Size()-1), 1),
-		"the modulus":           key.N.Bytes(),
-		"one octet short":       raw(pad(info))[1:],
-		"one octet more":        append(raw(pad(info)), 0),
-		"leading zero and more": append([]byte{0}, raw(pad(info))...),
+		"CVE-2026-50721 short hash":         raw(pad(info[:len(info)-1])),
+		"no hash info":                      raw(pad(digest)),
+		"empty hash":                        raw(pad(info[:19])),
+		"long hash":                         raw(pad(append(bytes.Clone(info), 0))),
+		"hash without NULL":                 raw(pad(append([]byte("\x30\x2f\x30\x0b\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x04\x20"), digest...))),
+		"CVE-2026-50722 BER length":         raw(pad(append([]byte{0x30, 0x81}, info[1:]...))),
+		"CVE-2018-16152 parameters garbage": raw(pad(append([]byte("\x30\x33\x30\x0f\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01\x05\x02\x00\x00\x04\x20"), digest...))),
+		"CVE-2018-16151 garbage behind":     raw(garbage),
+		"block type 2":                      raw(append([]byte{0, 2}, pad(info)[2:]...)),
+		"zero":                              make([]byte, key.Size()),
+		"one":                               append(make([]byte, key.Size()-1), 1),
+		"CVE-2017-11185 the modulus":        key.N.Bytes(),
+		"one octet short":                   raw(pad(info))[1:],
+		"one octet more":                    append(raw(pad(info)), 0),
+		"leading zero and more":             append([]byte{0}, raw(pad(info))...),
 	} {
 		if err := Verify(key.Public(), digital(derRSASHA256, sig), octets, Rules{}); err == nil {
 			t.Errorf("%s verifies", name)
@@ -331,11 +330,11 @@ func TestADV_D11_RSA(t *testing.T) {
 	good := derPSS(wire.HashSHA256, 0)
 	at := bytes.Index(good, []byte{0xa2, 0x03, 0x02, 0x01, 0x20})
 	for name, salt := range map[string][]byte{
-		"2^31":      {0xa2, 0x07, 0x02, 0x05, 0x00, 0x80, 0x00, 0x00, 0x00},
-		"2^31-1":    {0xa2, 0x06, 0x02, 0x04, 0x7f, 0xff, 0xff, 0xff},
-		"-1":        {0xa2, 0x03, 0x02, 0x01, 0xff},
-		"not small": {0xa2, 0x04, 0x02, 0x02, 0x00, 0x20},
-		"absent":    {},
+		"CVE-2021-41990 2^31": {0xa2, 0x07, 0x02, 0x05, 0x00, 0x80, 0x00, 0x00, 0x00},
+		"2^31-1":              {0xa2, 0x06, 0x02, 0x04, 0x7f, 0xff, 0xff, 0xff},
+		"-1":                  {0xa2, 0x03, 0x02, 0x01, 0xff},
+		"not small":           {0xa2, 0x04, 0x02, 0x02, 0x00, 0x20},
+		"absent":              {},
 	} {
 		alg := append(append(bytes.Clone(good[:at]), salt...), good[at+5:]...)
 		alg[1] += byte(len(salt) - 5)

@@ -240,7 +240,8 @@ func TestADV_B14_GroupOffers(t *testing.T) {
 	}
 }
 
-// CVE-2024-3652: each transform ID alone, in place of the one that is right.
+// CVE-2024-3652: each transform ID alone, in place of the one that is right. What is chosen has
+// keys; AES-GMAC, which has a cipher's number and no cipher's key, is not.
 func TestCVE_2024_3652_EveryTransformID(t *testing.T) {
 	aead, cbc := ikeList(t, "aes256gcm16-prfsha256-x25519")[0], ikeList(t, "aes128-sha256-ecp256")[0]
 	for _, p := range []wire.Proposal{aead, cbc} {
@@ -252,6 +253,25 @@ func TestCVE_2024_3652_EveryTransformID(t *testing.T) {
 					s, _, _, err := ChooseIKE([]wire.Proposal{q}, DefaultIKE())
 					if err == nil && !s.Valid() {
 						t.Fatalf("%s: chose %v", String(q), s)
+					}
+				}
+			}
+		}
+	}
+	aead, cbc = espList(t, "aes256gcm16")[0], espList(t, "aes128-sha256")[0]
+	for _, p := range []wire.Proposal{aead, cbc} {
+		p.SPI = []byte{0, 0, 1, 0}
+		for i := range p.Transforms {
+			for id := range 300 {
+				for _, bits := range []uint16{0, 64, 128, 192, 256} {
+					q := with(p)
+					q.Transforms[i].ID, q.Transforms[i].KeyBits = uint16(id), bits
+					s, _, _, err := ChooseESP([]wire.Proposal{q}, DefaultESP())
+					if err != nil {
+						continue
+					}
+					if s.KeyLen() < 16 || s.Encr == 21 || s.Encr == wire.EncrNull {
+						t.Fatalf("%s: chose %v with %d octets of key", String(q), s, s.KeyLen())
 					}
 				}
 			}

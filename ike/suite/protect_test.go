@@ -201,6 +201,32 @@ func TestIVsDiffer(t *testing.T) {
 	}
 }
 
+// CVE-2019-11840: the same message under counters that have the same low half.
+func TestCVE_2019_11840_IVsBeyond32Bits(t *testing.T) {
+	for _, s := range ciphers(t) {
+		if !s.AEAD() {
+			continue
+		}
+		p, _ := pair(t, s)
+		seen := map[string]bool{}
+		for _, high := range []uint64{0, 1, 2, 1 << 31} {
+			for _, low := range []uint64{0, 1, 1<<32 - 2, 1<<32 - 1} {
+				p.sent = high<<32 + low
+				b, err := p.SealMessage(header(), wire.PayloadVendor, make([]byte, 64), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, part := range []string{string(b[32:40]), string(b[40:104])} {
+					if seen[part] {
+						t.Errorf("%v: %#x: IV or key stream again", s, p.sent)
+					}
+					seen[part] = true
+				}
+			}
+		}
+	}
+}
+
 func TestIVExhausted(t *testing.T) {
 	p, _ := pair(t, ciphers(t)[0])
 	p.sent = 1<<64 - 2
@@ -263,6 +289,38 @@ func TestADV_D3_CVE_2021_43565_ShortSK(t *testing.T) {
 		for _, enc := range []*wire.Encrypted{{}, {Off: 1000, Body: make([]byte, 100)}, {Off: -1, Body: make([]byte, 100)}, {Off: 28, Body: make([]byte, 100)}} {
 			if _, err := open.OpenMessage(make([]byte, 90), enc); !errors.Is(err, ErrAuth) {
 				t.Errorf("%v: %v", s, err)
+			}
+		}
+	}
+}
+
+// CVE-2026-46597: lengths at which an octet, or a signed half word, turns over.
+func TestCVE_2026_46597_LengthExtremes(t *testing.T) {
+	for _, s := range ciphers(t) {
+		seal, open := pair(t, s)
+		for _, around := range []int{128, 256, 512, 4096, 32768, 65280} {
+			for n := around - 36; n <= around+2; n++ {
+				inner := bytes.Repeat([]byte{byte(n), byte(n >> 8)}, (n+1)/2)[:n]
+				b, err := seal.SealMessage(header(), wire.PayloadVendor, inner, seeded(1))
+				if err != nil {
+					t.Fatalf("%v, %d octets: %v", s, n, err)
+				}
+				if plain, _, err := openDatagram(open, b); err != nil || !bytes.Equal(plain, inner) {
+					t.Fatalf("%v, %d octets come out as %d: %v", s, n, len(plain), err)
+				}
+				if n != around {
+					continue
+				}
+				// The payload's length field says something else.
+				for _, lie := range []int{0, 3, 4, 0xff, 0x100, 0x7fff, 0x8000, 0xfffc, 0xffff} {
+					c := bytes.Clone(b)
+					if binary.BigEndian.PutUint16(c[30:], uint16(lie)); bytes.Equal(c, b) {
+						continue
+					}
+					if _, _, err := openDatagram(open, c); err == nil {
+						t.Fatalf("%v: opened with length %d", s, lie)
+					}
+				}
 			}
 		}
 	}
