@@ -22,11 +22,13 @@ type Watcher = engine.Watcher
 
 // What an Event's Err may hold of this host's own refusals, for errors.As.
 type (
-	AuthError     = engine.AuthError
-	SelectorError = engine.SelectorError
-	ModeError     = engine.ModeError
-	RoomError     = engine.RoomError
-	TakenError    = engine.TakenError
+	AuthError      = engine.AuthError
+	SelectorError  = engine.SelectorError
+	ModeError      = engine.ModeError
+	AdmissionError = engine.AdmissionError
+	RoomError      = engine.RoomError
+	UniqueError    = engine.UniqueError
+	TakenError     = engine.TakenError
 )
 
 // The kinds of events: the events and alerts of VICI by their names there, and a few that

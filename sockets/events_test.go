@@ -180,7 +180,7 @@ func isDown(e *Event) bool { return !e.Up }
 
 // elsewhere are the kinds that take a test of package engine's: it can let hours pass.
 func elsewhere() []EventKind {
-	return []EventKind{EventUniqueKeep, EventAuthorizationFailed, EventHalfOpenTimeout, EventIKESAExpired, EventPeerInitUnreachable,
+	return []EventKind{EventAuthorizationFailed, EventHalfOpenTimeout, EventIKESAExpired, EventPeerInitUnreachable,
 		EventRetransmitSendTimeout, EventPeerSuspect, EventPeerCleared, EventLost}
 }
 
@@ -211,6 +211,7 @@ func TestEveryEvent(t *testing.T) {
 		{"stray datagrams", testEventsOfStrays},
 		{"an impossible public value", testEventsOfBadKE},
 		{"restart of the peer", testEventsOfRestart},
+		{"one SA for each peer", testEventsOfUnique},
 		{"reauthentication", testEventsOfReauth},
 		{"another address", testEventsOfMove},
 		{"anonymous peers", testEventsOfAnonymous},
@@ -644,6 +645,24 @@ func testEventsOfRestart(t *testing.T, s *scene) {
 	s.diaryB.await(EventIKEUpDown, isDown, "a[1]", "replaced")
 }
 
+// A peer whose NAT gave it another port authenticates again, where it may have one IKE SA.
+func testEventsOfUnique(t *testing.T, s *scene) {
+	s.b.Connections[0].Unique = UniqueKeep
+	s.a.Connections[0].ReauthTime, s.a.Connections[0].OverTime = 500*time.Millisecond, 20*time.Second
+	s.behindNAT().rebind()
+	e := s.diaryB.await(EventUniqueKeep, nil, "a[2]", "[fqdn:a.example]", "it has an IKE SA from ")
+	var unique *UniqueError
+	if !errors.As(e.Err, &unique) || e.Peer.Remote != "fqdn:a.example" || e.Unauthenticated {
+		t.Errorf("%+v", e)
+	}
+	s.diaryA.await(EventLocalAuthFailed, nil, "AUTHENTICATION_FAILED")
+	for _, e := range s.diaryB.events() {
+		if e.Kind == EventPeerAuthFailed {
+			t.Errorf("told twice: %s", e)
+		}
+	}
+}
+
 func testEventsOfReauth(t *testing.T, s *scene) {
 	s.a.Connections[0].ReauthTime, s.a.Connections[0].OverTime = 500*time.Millisecond, 20*time.Second
 	s.up()
@@ -654,16 +673,23 @@ func testEventsOfReauth(t *testing.T, s *scene) {
 	s.diaryA.await(EventIKEUpDown, isDown, "b[1]", "deleted by us")
 }
 
-func testEventsOfMove(t *testing.T, s *scene) {
+// behindNAT has a come to b from behind a NAT.
+func (s *scene) behindNAT() *nat {
+	s.t.Helper()
 	s.b.Listen = []string{"127.0.0.1:0"}
 	s.hostB, s.diaryB = s.host("b", "", s.b)
-	n := newNAT(t, s.hostB.LocalAddr())
+	n := newNAT(s.t, s.hostB.LocalAddr())
 	s.a.Listen = []string{"127.0.0.1:0"}
 	s.a.Connections[0].RemoteAddrs = []string{n.inside.LocalAddr().String()}
 	s.hostA, s.diaryA = s.host("a", "", s.a)
 	if err := s.initiate(); err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
+	return n
+}
+
+func testEventsOfMove(t *testing.T, s *scene) {
+	n := s.behindNAT()
 	before := s.diaryB.await(EventIKEUpDown, isUp).IKE.Remote
 	n.rebind()
 	echo(t, s.hostB, ":7")

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/btns-go/btns/esp/ts"
@@ -64,14 +65,33 @@ type signError struct{ err error }
 func (e *signError) Error() string { return "engine: own AUTH payload: " + e.err.Error() }
 func (e *signError) Unwrap() error { return e.err }
 
-// A RoomError says that a limit stands in the way of a peer that proved who it is.
+// An AdmissionError says that a peer proved who it is, and is refused for another reason.
+type AdmissionError struct {
+	Conn, Peer string
+	Anonymous  bool
+	Err        error // *RoomError or *UniqueError
+}
+
+func (e *AdmissionError) Error() string {
+	return fmt.Sprintf("engine: the peer is %s of connection %s, but %v", e.Peer, e.Conn, e.Err)
+}
+
+// Unwrap returns the reason.
+func (e *AdmissionError) Unwrap() error { return e.Err }
+
+// A RoomError says that a limit stands in the way of a peer.
 type RoomError struct {
 	What  string
 	Limit int
 }
 
-func (e *RoomError) Error() string {
-	return fmt.Sprintf("engine: %d %s stand already", e.Limit, e.What)
+func (e *RoomError) Error() string { return fmt.Sprintf("%d %s stand already", e.Limit, e.What) }
+
+// A UniqueError says that a peer has an IKE SA, and is to keep it.
+type UniqueError struct{ From netip.AddrPort }
+
+func (e *UniqueError) Error() string {
+	return fmt.Sprintf("unique: keep: it has an IKE SA from %s already", e.From)
 }
 
 // A TakenError says that an anonymous peer wants what another one holds: an address, or a

@@ -133,6 +133,10 @@ func (k *keyer) blame(now time.Time, s *ikeSA, e Event, a *acquire, err error) {
 	if errors.As(err, &auth) {
 		e.Peer.Claimed, e.Peer.Asked, e.Peer.Method = auth.Claimed, auth.Asked, auth.Method
 	}
+	var in *AdmissionError
+	if errors.As(err, &in) {
+		e.Connection, e.Peer.Remote, e.Peer.Anonymous, e.Unauthenticated = in.Conn, in.Peer, in.Anonymous, false
+	}
 	e.Offers = k.offers(s, &e, a, err)
 	k.report(now, e)
 }
@@ -196,6 +200,7 @@ func kindOf(err error, child bool) EventKind {
 	}
 	var own *signError
 	var room *RoomError
+	var kept *UniqueError
 	var taken *TakenError
 	var mis *suite.Mismatch
 	var answer *suite.AnswerError
@@ -212,6 +217,8 @@ func kindOf(err error, child bool) EventKind {
 		return EventLocalAuthFailed
 	case errors.As(err, &room):
 		return EventAuthorizationFailed
+	case errors.As(err, &kept):
+		return EventUniqueKeep
 	case errors.As(err, &taken):
 		return EventAnonymousConflict
 	case errors.As(err, &mis), errors.As(err, &answer):

@@ -67,7 +67,7 @@ func (k *keyer) mayCome(s *ikeSA, p *peer) error {
 	for other := range k.roster.ofPeer(p) {
 		// From where it is already it authenticates again.
 		if other != s && other.rivals(p) && other.path.Remote != p.path.Remote {
-			return fmt.Errorf("unique: keep: %s has an IKE SA from %s already", p.canonical, other.path.Remote)
+			return &UniqueError{other.path.Remote}
 		}
 	}
 	return nil

@@ -198,22 +198,19 @@ func (k *keyer) lookup(s *ikeSA, id pad.ID, method pad.Method, spki []byte) (*pa
 func (k *keyer) accept(now time.Time, s *ikeSA, id ike.WorkID, p *peer) {
 	c := p.conn
 	p.canonical = p.entry.Identity(p.id, p.spki)
-	if err := k.mayCome(s, p); err != nil {
-		e := s.event(EventUniqueKeep)
-		e.Connection, e.Unauthenticated, e.Reason = c.Name, false, err.Error()
-		e.Peer = EventPeer{Local: c.Local.Canonical, Remote: p.canonical, Method: p.entry.Method.String()}
-		k.report(now, e)
-		s.m.Complete(now, id, &ike.VerifyResult{Err: err})
-		return
-	}
-	if p.entry.Kind.BTNS() && !s.initiator {
+	err := k.mayCome(s, p)
+	if err == nil && p.entry.Kind.BTNS() && !s.initiator {
 		// Anybody can make keys: strangers share a quota, and never use that of known peers.
-		if k.strangers >= maxStrangers {
-			s.m.Complete(now, id, &ike.VerifyResult{Err: &RoomError{"IKE SAs with anonymous peers", maxStrangers}})
-			return
+		if k.strangers < maxStrangers {
+			k.strangers++
+			s.stranger = true
+		} else {
+			err = &RoomError{"IKE SAs with anonymous peers", maxStrangers}
 		}
-		k.strangers++
-		s.stranger = true
+	}
+	if err != nil {
+		s.m.Complete(now, id, &ike.VerifyResult{Err: &AdmissionError{Conn: c.Name, Peer: p.canonical, Anonymous: p.entry.Kind.BTNS(), Err: err}})
+		return
 	}
 	method := "psk"
 	switch {
