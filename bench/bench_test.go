@@ -171,7 +171,7 @@ func TestIKEReport(t *testing.T) {
 			t.Errorf("odd result: %+v", x)
 		}
 	}
-	if seen["ike/handshake 1/s"] != 2 || seen["ike/heap B/tunnel"] != 2 || seen["ike/rss B/tunnel"] != 2 {
+	if seen["ike/handshake 1/s"] != 2 || seen["ike/heap B/tunnel"] != 2 || seen["ike/rss B/tunnel"] != 2 || seen["ike/peak B/tunnel"] != 2 {
 		t.Errorf("results: %v", seen)
 	}
 }

@@ -68,9 +68,11 @@ const (
 // ed25519, the two signatures and verifications that no implementation can do without, on
 // all cores, in turns with the handshakes.
 //
-// "ike/heap" and "ike/rss" are bytes per tunnel at one end: what is reachable, and what the
-// process has grown by in the eyes of the kernel once freed pages are returned. Its peers
-// are machines without a host that are let go of when their tunnel stands.
+// "ike/heap", "ike/rss" and "ike/peak" are bytes per tunnel at one end: what is reachable,
+// what the process has grown by in the eyes of the kernel once freed pages are returned, and
+// by how much at most on the way there, with all garbage of both ends. Its peers are
+// machines without a host that are let go of when their tunnel stands. The baseline is
+// TunnelTarget.
 func IKE(ctx context.Context, o IKEOptions) (*Report, error) {
 	if err := o.fill(); err != nil {
 		return nil, err

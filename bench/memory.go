@@ -38,7 +38,7 @@ func residentSet() float64 {
 	return float64(pages * os.Getpagesize())
 }
 
-// tunnelMemory measures "ike/heap" and "ike/rss" of a hub with n tunnels.
+// tunnelMemory measures "ike/heap", "ike/rss" and "ike/peak" of a hub with n tunnels.
 func tunnelMemory(ctx context.Context, method string, n int) ([]Result, error) {
 	c, err := newCast(method)
 	if err != nil {
@@ -60,6 +60,7 @@ func tunnelMemory(ctx context.Context, method string, n int) ([]Result, error) {
 		return nil, err
 	}
 	before := takeFootprint()
+	peak := before.rss
 	for left := n; left > 0; left -= min(left, defaultHandshakes) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -67,15 +68,20 @@ func tunnelMemory(ctx context.Context, method string, n int) ([]Result, error) {
 		if err := x.connect(min(left, defaultHandshakes)); err != nil {
 			return nil, err
 		}
+		peak = max(peak, residentSet())
 	}
 	after := takeFootprint()
 	if up := len(hub.Status().IKE); up != n+maxCrowd {
 		return nil, fmt.Errorf("bench: the hub has %d tunnels of %d", up, n+maxCrowd)
 	}
-	params := map[string]any{"auth": method, "tunnels": n}
-	heap := Result{Name: "ike/heap", Params: params, Unit: "B/tunnel"}
-	heap.stats([]float64{(after.heap - before.heap) / float64(n)}, []float64{TunnelTarget})
-	rss := Result{Name: "ike/rss", Params: params, Unit: "B/tunnel"}
-	rss.stats([]float64{(after.rss - before.rss) / float64(n)}, []float64{TunnelTarget})
-	return []Result{heap, rss}, nil
+	var out []Result
+	for _, x := range []struct {
+		name  string
+		grown float64
+	}{{"ike/heap", after.heap - before.heap}, {"ike/rss", after.rss - before.rss}, {"ike/peak", peak - before.rss}} {
+		r := Result{Name: x.name, Params: map[string]any{"auth": method, "tunnels": n}, Unit: "B/tunnel"}
+		r.stats([]float64{x.grown / float64(n)}, []float64{TunnelTarget})
+		out = append(out, r)
+	}
+	return out, nil
 }

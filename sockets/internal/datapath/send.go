@@ -19,7 +19,6 @@ type outboundSA struct {
 
 	mu     sync.Mutex // the send lock: guards what follows, and the order of packets on the wire
 	closed bool
-	worker esp.Worker
 }
 
 // limit is the largest inner packet, IP header included, that c's outer packets carry over path in one piece.
@@ -76,6 +75,7 @@ type batch struct {
 	esp   [maxBatch]esp.Packet
 	tun   [maxBatch]tun.Packet
 
+	worker esp.Worker
 	poison bool
 }
 
@@ -141,7 +141,7 @@ func (p *Path) flush(o *outboundSA, b *batch, next uint8, ecn uint8, st *pathSta
 		return DropExhausted
 	}
 	// A refusal leaves the payloads in clear: nothing but the sealed packets ever gets into b.tun.
-	if d := o.sa.Seal(&o.worker, pkts); d != esp.Pass {
+	if d := o.sa.Seal(&b.worker, pkts); d != esp.Pass {
 		o.mu.Unlock()
 		b.reset()
 		if d == esp.DropExhausted {

@@ -33,7 +33,7 @@ type ikeSA struct {
 	up       time.Time
 	path     ike.Path
 	children map[uint32]*datapath.Child // by our SPI
-	shared   map[latch.Params]*latch.Params
+	shared   []*latch.Params
 
 	waiting  []uint64 // acquires that this SA is to answer, by ref
 	deleted  bool     // we asked for its end
@@ -84,10 +84,12 @@ func (s *ikeSA) name() string {
 // intern makes children of one SA with equal parameters share them, so that a latch
 // compares pointers.
 func (s *ikeSA) intern(p *latch.Params) *latch.Params {
-	if q := s.shared[*p]; q != nil {
-		return q
+	for _, q := range s.shared {
+		if *q == *p {
+			return q
+		}
 	}
-	s.shared[*p] = p
+	s.shared = append(s.shared, p)
 	return p
 }
 
