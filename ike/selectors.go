@@ -42,12 +42,21 @@ func (r *ChildRequest) asked() (tsi, tsr ts.Set) {
 	return lead(local, tsi), lead(remote, tsr)
 }
 
-// lead puts a selector before a set that is more than that.
+// lead puts a selector before a set that is more than that, and of the set what holds the
+// selector before the rest: strongSwan 5.9.8 weighs the first ones most.
 func lead(first ts.Selector, s ts.Set) ts.Set {
 	if len(s) == 1 && s[0] == first {
 		return s
 	}
-	return append(ts.Set{first}, s...)
+	out := append(make(ts.Set, 0, len(s)+1), first)
+	for _, holds := range []bool{true, false} {
+		for _, x := range s {
+			if x.Covers(first) == holds {
+				out = append(out, x)
+			}
+		}
+	}
+	return out
 }
 
 // fromWire reads a TS payload. Selectors of unknown type are ignored (RFC 7296,
