@@ -186,8 +186,13 @@ var (
 // agree waits until both ends have one IKE SA with one child SA, the same.
 func (w *world) agree() {
 	w.t.Helper()
+	w.agreeWithin(10 * time.Second)
+}
+
+func (w *world) agreeWithin(patience time.Duration) {
+	w.t.Helper()
 	var ours, theirs []string
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); interop.Wake() {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); interop.Wake() {
 		ours, theirs = nil, nil
 		for _, s := range w.host.Status().IKE {
 			ours = append(ours, s.SPIi+" "+s.SPIr)

@@ -51,6 +51,11 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 		k.dp.FailAcquire(a.ID, fmt.Errorf("engine: policy %s names no child", a.Policy.Name), true)
 		return
 	}
+	if cc.Passive {
+		// As lost, not refused: a packet that comes again may find the peer's.
+		k.dp.FailAcquire(a.ID, fmt.Errorf("engine: child %s is the peer's to set up", cc.Name), false)
+		return
+	}
 	var esp []wire.Proposal
 	if len(a.Want.Suites) > 0 {
 		if esp = onlySuites(cc.ESP, a.Want.Suites); len(esp) == 0 {

@@ -13,7 +13,7 @@ import (
 var ErrUnknown = errors.New("engine: nothing has that name")
 
 // Initiate sets up the child SA of that name, or the first child of the connection of that
-// name, and waits until it is up or has failed. Of a connection that prefers to begin
+// name, and waits until it is up or has failed. Of a connection that has to begin
 // childless it sets up the IKE SA alone (RFC 6023). One that is up already is no error.
 func (e *Engine) Initiate(ctx context.Context, name string) error {
 	done := make(chan error, 1)
@@ -31,7 +31,7 @@ func (e *Engine) Initiate(ctx context.Context, name string) error {
 			return
 		}
 		e.k.request(now, &acquire{ref: e.k.ref(), conf: cc, pair: cc.Pair, done: []chan<- error{done},
-			alone: e.k.conns[name] != nil && cc.Conn.Childless >= ike.ChildlessPrefer})
+			alone: e.k.conns[name] != nil && cc.Conn.Childless == ike.ChildlessForce})
 	})
 	if !posted {
 		return ErrClosed

@@ -34,7 +34,7 @@ const settings = `charon {
     stderr {
       default = 1
       ike = 2
-      cfg = 1
+      cfg = 2
       enc = 1
       flush_line = yes
     }
