@@ -162,9 +162,40 @@ func (h *Host) Status() *sockets.Status {
 	return st
 }
 
+// Events starts `btns events --json` for the running host, and waits until it sees all.
+func (h *Host) Events() *Events {
+	h.t.Helper()
+	mark := h.Mark()
+	p := Start(h.t, "btns events", exec.Command(h.cfg.Binary, "events", "--json", "--control", h.control))
+	h.AwaitAfter(mark, "events are watched")
+	return &Events{p}
+}
+
+// Events are what `btns events --json` prints.
+type Events struct{ *Process }
+
+// Await waits for an event of a kind that ok takes, nil for any.
+func (p *Events) Await(kind string, ok func(e *sockets.Event) bool) *sockets.Event {
+	p.t.Helper()
+	for mark := 0; ; {
+		line := p.AwaitAfter(mark, `(?m)^.*"kind":"`+kind+`".*$`)[0]
+		mark += strings.Index(p.Output()[mark:], line) + len(line)
+		e := new(sockets.Event)
+		if err := json.Unmarshal([]byte(line), e); err != nil {
+			p.t.Fatalf("btns events: %v: %s", err, line)
+		}
+		if e.Kind.String() != kind {
+			p.t.Fatalf("btns events: %s is %s", line, e.Kind)
+		}
+		if ok == nil || ok(e) {
+			return e
+		}
+	}
+}
+
 // Operate runs `btns initiate`, `terminate` or `rekey` for a name.
-func (h *Host) Operate(op, name string) error {
-	out, err := exec.Command(h.cfg.Binary, op, name, "--control", h.control).CombinedOutput()
+func (h *Host) Operate(op, name string, more ...string) error {
+	out, err := exec.Command(h.cfg.Binary, append([]string{op, name, "--control", h.control}, more...)...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("btns %s %s: %w: %s", op, name, err, out)
 	}

@@ -160,7 +160,7 @@ func (e Event) String() string {
 	if e.Err != nil {
 		add(": %s", oneLine(e.Err.Error()))
 	}
-	if e.Unauthenticated {
+	if e.Unauthenticated && !strings.Contains(b.String(), "(unauthenticated)") {
 		add(" (unauthenticated)")
 	}
 	if e.Suppressed > 0 {

@@ -168,6 +168,12 @@ func (d *Daemon) TerminateChild(child string) (string, error) {
 	return d.swanctl("--terminate", "--timeout", "10", "--child", child)
 }
 
+// RekeyIKE gives an IKE SA new keys.
+func (d *Daemon) RekeyIKE(ike string) (string, error) {
+	d.t.Helper()
+	return d.swanctl("--rekey", "--ike", ike)
+}
+
 // SAs is what it says about its SAs.
 func (d *Daemon) SAs() string {
 	d.t.Helper()
