@@ -23,6 +23,12 @@
 //
 // A Config's zero value is safe and runs. Package sockets/config reads one from YAML.
 //
+// # Events
+//
+// Watch yields what becomes of SAs, and why not, as typed Events: both sides' offers and
+// the first thing that did not match where a negotiation failed. They are in the log too.
+// What nobody has authenticated is marked, and its number bounded.
+//
 // # Concurrency
 //
 // Everything is safe for concurrent use, as package net's types are. Config values must
