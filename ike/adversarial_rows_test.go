@@ -9,42 +9,8 @@ import (
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/auth"
 	"github.com/btns-go/btns/ike/iketest"
-	"github.com/btns-go/btns/ike/suite"
 	"github.com/btns-go/btns/ike/wire"
 )
-
-// A forged IKE_SA_INIT response that looks good comes before the true one: the handshake
-// with it can't be finished, nothing is established, and it fails like a silent peer.
-// The next one succeeds.
-func TestADV_C8_ForgedResponseFirst(t *testing.T) {
-	s, a, b := hosts(t, 600)
-	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
-		if d.From != b.Addr {
-			return []iketest.Datagram{d}
-		}
-		m, err := wire.Parse(d.Data)
-		if err != nil || m.Exchange != wire.ExchangeIKESAInit {
-			return []iketest.Datagram{d}
-		}
-		m.SPIr++
-		for i, p := range m.Payloads {
-			if _, ok := p.(*wire.KE); ok {
-				k, _ := suite.GenerateKE(wire.GroupX25519, bytes.NewReader(bytes.Repeat([]byte{7}, 64)))
-				m.Payloads[i] = &wire.KE{Group: wire.GroupX25519, Data: k.Public()}
-			}
-		}
-		return []iketest.Datagram{{From: d.From, To: d.To, Data: m.Append(nil)}, d}
-	}
-	e := a.Connect(b, nil)
-	s.Run(6*time.Minute, nil)
-	if e.Established != nil || e.Failed == nil || len(b.Established()) != 0 {
-		t.Errorf("%s", s.Summary())
-	}
-	s.Tap = nil
-	up(t, s, a, b)
-	s.Settle(6 * time.Minute)
-	clean(t, s)
-}
 
 // Answers about extensions we did not ask for enable nothing.
 func TestADV_C11_UnaskedExtensions(t *testing.T) {

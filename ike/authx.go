@@ -35,13 +35,17 @@ func (m *Machine) signedOctets(skp suite.Secret, message, nonce, idBody []byte) 
 // authSign asks for our AUTH payload; message is our IKE_SA_INIT message, nonce the
 // peer's.
 func (m *Machine) authSign(message, nonce []byte, remote *wire.ID, peer any) {
-	local, skp := m.cfg.Local, m.hs.keys.SKpi
+	hs := m.hs
+	local, skp := m.cfg.Local, hs.keys.SKpi
 	if m.role == Responder {
 		local, skp = m.hs.auth.local, m.hs.keys.SKpr
 	}
 	octets := m.signedOctets(skp, message, nonce, local.ID.AppendBody(nil))
 	ask(m, &WorkSign{ID: m.workID(), Local: local, Octets: octets, PRF: m.suite.PRF,
 		PeerHashes: m.hs.peerHashes, RemoteID: remote, Peer: peer}, func(now time.Time, r *SignResult) {
+		if !m.resume(hs) {
+			return
+		}
 		err := r.Err
 		if err == nil && (r.Auth.Method == 0 || len(r.Auth.Data) == 0) {
 			err = errMissing
@@ -79,7 +83,7 @@ func (m *Machine) authRequest(now time.Time, r *SignResult, err error) {
 	}
 	auth := r.Auth
 	ps = append(ps, &auth)
-	if hs.child != nil {
+	if hs.child != nil && !hs.deferred {
 		hs.child.first = true
 		ps = m.appendChild(ps, hs.child)
 	}
@@ -134,6 +138,9 @@ func (m *Machine) authAnswer(now time.Time, msg *message) {
 	who := identity{id: *idr, spki: spki}
 	ask(m, &WorkVerify{ID: m.workID(), AssertedID: *idr, AskedID: m.cfg.RemoteID, Auth: *auth, SPKI: spki,
 		Certs: certs, Octets: octets, PRF: m.suite.PRF, PeerHashes: hs.peerHashes, Path: m.path}, func(now time.Time, r *VerifyResult) {
+		if !m.resume(hs) {
+			return
+		}
 		if !r.OK && !m.faulty(faultNoVerify) {
 			// RFC 7296, Section 2.21.2: told in an exchange of its own.
 			m.abort(now, m.refusal(wire.NotifyAuthenticationFailed, wire.ExchangeIKEAuth, false,
@@ -149,7 +156,6 @@ func (m *Machine) authAnswer(now time.Time, msg *message) {
 func (m *Machine) authAccepted(now time.Time, msg *message, who identity) {
 	hs := m.hs
 	t := hs.child
-	hs.child = nil
 	ni, nr := hs.ni, hs.nr
 	if m.reason == ReasonDeleted { // Delete came in between
 		m.startDelete(now, ErrClosed, ReasonDeleted, 0)
@@ -158,6 +164,10 @@ func (m *Machine) authAccepted(now time.Time, msg *message, who identity) {
 	m.establish(now, who, m.cfg.Local.ID, false)
 	m.authTimes(now)
 	m.authLifetime(now, msg.ps)
+	if t != nil && hs.deferred {
+		m.queue = slices.Insert(m.queue, 0, &task{kind: taskCreate, child: t})
+		return
+	}
 	if t == nil {
 		return
 	}

@@ -200,6 +200,9 @@ func (m *Machine) Replaced(now time.Time) {
 // abort fails the SA and tells the peer, by a notify if it is not zero, else by a
 // Delete.
 func (m *Machine) abort(now time.Time, err error, n wire.NotifyType) {
+	if m.lose(err) {
+		return
+	}
 	if m.state == StateDeleting {
 		m.fail(now, err)
 		return

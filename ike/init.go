@@ -77,6 +77,7 @@ func (m *Machine) initRetry(now time.Time, sends int) {
 		x.since = m.req.since
 	}
 	hs.stale = false
+	hs.origin = m.path
 	m.nextID = 1
 	m.launch(now, x)
 	x.sends += sends
@@ -136,13 +137,17 @@ func hashAlgs(ps []wire.Payload) []uint16 {
 // changes nothing that would keep a later, true response from winning.
 func (m *Machine) initAnswer(now time.Time, t *transition, msg *message) Drop {
 	// RFC 7296, Section 2.11: it comes from where we asked (ADV-C10).
-	if msg.path.Remote != m.path.Remote {
+	if msg.path.Remote != m.hs.origin.Remote {
 		return DropAddress
 	}
+	first := m.state == StateInitSent
 	sa, okSA := wire.Get[*wire.SA](msg.ps)
 	ke, okKE := wire.Get[*wire.KE](msg.ps)
 	nr, okNr := wire.Get[*wire.Nonce](msg.ps)
 	if !okSA || !okKE || !okNr {
+		if !first {
+			return DropLate
+		}
 		return m.initRefused(now, msg)
 	}
 	if bad := t.check(msg.ps, response); bad != nil {
@@ -155,7 +160,9 @@ func (m *Machine) initAnswer(now time.Time, t *transition, msg *message) Drop {
 	}
 	s, err := suite.CheckIKE(numbered(m.cfg.Proposals, nil), sa.Proposals)
 	if err != nil {
-		m.unverified(now, m.mismatch(msg.Exchange, "selected proposal", "one of ours", "another", err))
+		if first {
+			m.unverified(now, m.mismatch(msg.Exchange, "selected proposal", "one of ours", "another", err))
+		}
 		return DropSelection // ADV-C6
 	}
 	i := slices.IndexFunc(hs.sent, func(v initVariant) bool { return v.group == ke.Group })
@@ -164,6 +171,9 @@ func (m *Machine) initAnswer(now time.Time, t *transition, msg *message) Drop {
 	}
 	n := detectNAT(msg.ps, m.spii, msg.SPIr, msg.path)
 	if m.cfg.ForceEncap && !n.seen {
+		if !first {
+			return DropSelection
+		}
 		m.unverified(now, m.mismatch(msg.Exchange, "NAT traversal", "NAT_DETECTION notifies, because ESP can only go in UDP here", "none", nil))
 		return DropSelection
 	}
@@ -173,10 +183,20 @@ func (m *Machine) initAnswer(now time.Time, t *transition, msg *message) Drop {
 		hashes: hashAlgs(msg.ps), childless: findNotify(msg.ps, wire.NotifyChildlessSupported) != nil,
 		fragments: findNotify(msg.ps, wire.NotifyFragmentationSupported) != nil,
 	}
-	m.state = StateInitDone
-	m.req.at = time.Time{} // no more sends while this one may be it
+	if first {
+		hs.init = m.req
+		m.req.at = time.Time{} // no more sends while this one may be it
+	} else if !m.fork(msg.raw) {
+		return DropLate
+	}
+	hs = m.hs
+	m.state, hs.msg2 = StateInitDone, a.raw
 	ask(m, &WorkKE{ID: m.workID(), Group: s.Group, Key: hs.sent[i].key, Peer: bytes.Clone(ke.Data)},
-		func(now time.Time, r *KEResult) { m.initShared(now, a, r) })
+		func(now time.Time, r *KEResult) {
+			if m.resume(hs) {
+				m.initShared(now, a, r)
+			}
+		})
 	return 0
 }
 
@@ -198,44 +218,39 @@ func (m *Machine) initShared(now time.Time, a *initResponse, r *KEResult) {
 	if r.Err != nil || len(r.Shared) == 0 {
 		// The value may be forged: the true one may still come (ADV-B16).
 		m.drop(DropKE)
-		m.unverified(now, m.mismatch(wire.ExchangeIKESAInit, "public value", "a valid one for "+wire.GroupName(a.suite.Group), "one that is refused", r.Err))
-		m.state = StateInitSent
+		err := m.mismatch(wire.ExchangeIKESAInit, "public value", "a valid one for "+wire.GroupName(a.suite.Group), "one that is refused", r.Err)
+		if m.lose(err) {
+			return
+		}
+		m.unverified(now, err)
+		m.state, m.req = StateInitSent, m.hs.init
 		m.req.at = now.Add(m.cfg.Retransmit.wait(m.req.sends))
 		return
 	}
 	hs := m.hs
 	m.spir = a.spir
-	hs.nr, hs.msg1, hs.msg2 = a.nr, a.req, a.raw
+	hs.nr, hs.msg1 = a.nr, a.req
 	hs.peerHashes, hs.childless = a.hashes, a.childless
 	if !m.path.Local.IsValid() || m.path.Local.Addr().IsUnspecified() {
 		m.path.Local = a.local.Local
 	}
-	m.answered()
+	if m.req != nil {
+		m.answered()
+	}
 	m.req = nil
-	hs.sent, hs.cookie, hs.fakeHash = nil, nil, nil
 	m.agreeFragments(a.fragments)
 	if err := m.derive(a.suite, r.Shared); err != nil {
 		m.fail(now, err)
 		return
 	}
 	m.applyNAT(a.nat)
-	m.deferChild()
+	// RFC 6023, Section 3: the first child SA may have a CREATE_CHILD_SA of its own.
+	hs.deferred = hs.child != nil && hs.childless && m.cfg.Childless >= ChildlessPrefer
 	if hs.child == nil && !hs.childless || m.cfg.Childless == ChildlessForce && !hs.childless {
 		m.fail(now, m.mismatch(wire.ExchangeIKESAInit, "childless IKE SA", "CHILDLESS_IKEV2_SUPPORTED (RFC 6023)", "none", nil))
 		return
 	}
 	m.authSign(m.hs.msg1, hs.nr, m.cfg.RemoteID, nil)
-}
-
-// deferChild leaves the first child SA to a CREATE_CHILD_SA of its own, if that is wanted
-// and the peer takes an IKE_AUTH without one (RFC 6023, Section 3).
-func (m *Machine) deferChild() {
-	hs := m.hs
-	if hs.child == nil || !hs.childless || m.cfg.Childless < ChildlessPrefer {
-		return
-	}
-	m.queue = slices.Insert(m.queue, 0, &task{kind: taskCreate, child: hs.child})
-	hs.child = nil
 }
 
 // derive makes the keys of the SA.
@@ -393,8 +408,8 @@ func NewResponder(cfg *Config, path Path, raw []byte, now time.Time) (*Machine, 
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	m := &Machine{cfg: cfg, role: Responder, state: StateInitBusy, path: path.unmapped(), heard: now,
-		hs: &handshake{}, win: window{next: 1}, life: now.Add(cfg.halfOpen())}
+	m := &Machine{cfg: cfg, role: Responder, heard: now, branch: branch{state: StateInitBusy, path: path.unmapped(), hs: &handshake{}},
+		win: window{next: 1}, life: now.Add(cfg.halfOpen())}
 	msg, err := wire.Parse(raw)
 	var bad *wire.ParseError
 	switch {

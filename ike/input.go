@@ -48,6 +48,15 @@ func (m *Machine) receive(now time.Time, path Path, b []byte) Drop {
 	if h.Flags.Response() {
 		dir = response
 	}
+	if r := m.rival(h.SPIr); r != nil && h.SPIi == m.spii && h.Exchange != wire.ExchangeIKESAInit {
+		using := m.hs
+		m.swap(r)
+		d := m.receive(now, path, b)
+		if d != 0 {
+			m.resume(using)
+		}
+		return d
+	}
 	switch {
 	case h.Major() != wire.MajorVersion:
 		return DropVersion // ADV-A4, ADV-A5

@@ -44,6 +44,12 @@ const (
 	initGrace    = 10 * time.Second
 	initRefusals = 3
 
+	// maxResponses bounds the responses to one IKE_SA_INIT that are followed (RFC 7296,
+	// Section 2.4): each costs a key agreement and a signature. initAgainSends is how often
+	// IKE_AUTH is sent, 7 s, before IKE_SA_INIT is sent again beside it.
+	maxResponses   = 4
+	initAgainSends = 5
+
 	// maxInstantRetries bounds the retries of an IKE_SA_INIT that are sent at once
 	// because of a COOKIE or an INVALID_KE_PAYLOAD. Later ones wait for the
 	// schedule: forged answers can't make us send faster (ADV-C3, ADV-C4). An honest

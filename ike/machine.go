@@ -33,25 +33,15 @@ type Machine struct {
 	spii uint64
 
 	// The SA.
-	state  State
-	flags  flags
-	reason Reason // for Closed
-	spir   uint64
-	path   Path
-	suite  suite.IKE
-	skd    suite.Secret
-	in     *suite.Protector // opens the peer's messages
-	out    *suite.Protector // seals ours
-	peer   *identity        // proven; nil before
-	hs     *handshake       // nil once established
+	branch
+	rivals []*branch // other responses to our IKE_SA_INIT that may be the true one
+	reason Reason    // for Closed
+	peer   *identity // proven; nil before
 
 	// Exchanges.
-	win    window         // the peer's requests
-	frags  [2]*reassembly // by direction
-	nextID uint32         // of our next request
-	req    *exchange      // our request that waits for its response
-	prep   *task          // a command that waits for WorkKE before its request
-	queue  []*task        // commands that wait for their turn
+	win   window  // the peer's requests
+	prep  *task   // a command that waits for WorkKE before its request
+	queue []*task // commands that wait for their turn
 
 	requests, creates pace // of the peer: all of them, and CREATE_CHILD_SA
 
@@ -111,6 +101,9 @@ type handshake struct {
 
 	// Initiator.
 	child     *childTask
+	deferred  bool // not in IKE_AUTH
+	origin    Path // of IKE_SA_INIT
+	init      *exchange
 	fakeHash  []byte // NAT_DETECTION_SOURCE_IP of no address
 	sent      []initVariant
 	current   int // index into sent
@@ -134,7 +127,7 @@ func NewInitiator(cfg *Config, path Path, now time.Time) (*Machine, error) {
 	if !path.Remote.IsValid() || path.Remote.Addr().IsUnspecified() || path.Remote.Port() == 0 {
 		return nil, fmt.Errorf("ike: %s: no usable remote address: %v", cfg.Name, path.Remote)
 	}
-	m := &Machine{cfg: cfg, role: Initiator, state: StateIdle, path: path.unmapped(), heard: now, hs: &handshake{}}
+	m := &Machine{cfg: cfg, role: Initiator, heard: now, branch: branch{state: StateIdle, path: path.unmapped(), hs: &handshake{}}}
 	var err error
 	if m.spii, err = m.randomSPI(); err != nil {
 		return nil, err
@@ -192,7 +185,13 @@ func (m *Machine) randomSPI() (uint64, error) {
 func (m *Machine) Role() Role { return m.role }
 
 // State returns where the SA stands, for display.
-func (m *Machine) State() State { return m.state }
+func (m *Machine) State() State {
+	s := m.state
+	for _, b := range m.rivals {
+		s = max(s, b.state)
+	}
+	return s
+}
 
 // LastHeard returns when the peer last showed that it has the SA: by a message of its own, or by
 // traffic that Heard told of.
@@ -233,6 +232,7 @@ func (m *Machine) Deadline() time.Time {
 	if m.req != nil {
 		sooner(&d, m.req.at)
 	}
+	sooner(&d, m.rivalsDue())
 	sooner(&d, m.liveness())
 	sooner(&d, m.aging())
 	sooner(&d, m.waiting())
@@ -250,6 +250,7 @@ func (m *Machine) Tick(now time.Time) {
 	if m.req != nil && !m.req.at.IsZero() && !now.Before(m.req.at) {
 		m.resend(now)
 	}
+	m.tickRivals(now)
 	m.dropFragments(now)
 	m.age(now)
 	if due(m.liveness(), now) {
@@ -304,6 +305,9 @@ func (m *Machine) caught(now time.Time) {
 
 // fail ends the SA because of err.
 func (m *Machine) fail(now time.Time, err error) {
+	if m.lose(err) {
+		return
+	}
 	switch m.state {
 	case StateClosed, StateLinger:
 		return
@@ -373,19 +377,13 @@ func (m *Machine) finish(now time.Time, why Reason) {
 }
 
 func (m *Machine) wipe() {
-	m.dropHandshake()
-	m.skd.Zero()
-	m.skd = nil
-	for _, p := range []*suite.Protector{m.in, m.out} {
-		if p != nil {
-			p.Zero()
-		}
-	}
-	m.in, m.out = nil, nil
+	m.dropRivals()
+	m.branch.wipe()
 	m.peer = nil
 }
 
 func (m *Machine) dropHandshake() {
+	m.dropRivals()
 	if m.hs != nil && m.hs.keys != nil {
 		m.hs.keys.Zero()
 	}

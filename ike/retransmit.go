@@ -99,6 +99,7 @@ func (m *Machine) resend(now time.Time) {
 		m.initRetry(now, x.sends)
 		return
 	}
+	m.initOnceMore()
 	if x.sends >= suspectSends && !m.heard.After(x.since) {
 		m.suspect(m.silent(now))
 	}

@@ -143,8 +143,8 @@ var once = set(wire.PayloadSA, wire.PayloadKE, wire.PayloadIDi, wire.PayloadIDr,
 
 // transitions is the protocol. It is not modified.
 var transitions = [...]transition{
-	{story: "IKE_SA_INIT response: HDR, SAr1, KEr, Nr, [N], [CERTREQ]", // RFC 7296, Section 1.2
-		from: in(StateInitSent), role: Initiator, exchange: wire.ExchangeIKESAInit, dir: response, clear: true,
+	{story: "IKE_SA_INIT response: HDR, SAr1, KEr, Nr, [N], [CERTREQ]", // RFC 7296, Sections 1.2 and 2.4
+		from: in(StateInitSent, StateInitDone, StateAuthSent), role: Initiator, exchange: wire.ExchangeIKESAInit, dir: response, clear: true,
 		need: set(wire.PayloadSA, wire.PayloadKE, wire.PayloadNonce),
 		may:  set(wire.PayloadNotify, wire.PayloadCertReq, wire.PayloadVendor),
 		do:   actInitAnswer, to: StateInitDone},
