@@ -3,6 +3,7 @@
 package interop_test
 
 import (
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -64,6 +65,52 @@ func TestDeletedUnderTraffic(t *testing.T) {
 			w.pageThere()
 			row.Note("%d SPIs", len(w.cap.Judge().SPIs))
 		})
+	}
+}
+
+// TestDeletedFromEachSide deletes the child SA and then the IKE SA from each end, in each
+// role, with nothing under way: both ends have nothing left, and make it again.
+func TestDeletedFromEachSide(t *testing.T) {
+	for _, who := range []string{"charon", "we"} {
+		for _, responder := range []bool{false, true} {
+			s := setup{responder: responder}
+			t.Run(who+" "+s.role(), func(t *testing.T) {
+				t.Parallel()
+				w := s.start(t, smallWeb())
+				row := report.Row(t, peer, who+": delete the child SA, then the IKE SA", s.role(), s.suite())
+				child := func() error { return w.host.Operate("terminate", "net") }
+				all := func() error { return w.host.Operate("terminate", "moon") }
+				if who == "charon" {
+					child = func() error { _, err := w.swan.TerminateChild("net"); return err }
+					all = func() error { _, err := w.swan.Terminate("net"); return err }
+				}
+				up := func() {
+					if s.responder {
+						w.swan.MustInitiate("net")
+					}
+					w.page()
+					w.pageThere()
+				}
+				up()
+				if err := child(); err != nil {
+					t.Error(err)
+				}
+				w.host.AwaitStatus("no child SA", func(st *sockets.Status) bool { return len(st.IKE) == 1 && len(st.IKE[0].Children) == 0 })
+				if out := w.swan.AwaitSAs(`net: #1, ESTABLISHED`); strings.Contains(out, "INSTALLED") {
+					t.Errorf("charon has a child SA:\n%s", out)
+				}
+				up()
+				w.agree()
+				if err := all(); err != nil {
+					t.Error(err)
+				}
+				w.host.AwaitStatus("no IKE SA", func(st *sockets.Status) bool { return len(st.IKE) == 0 })
+				w.swan.AwaitSAs("")
+				up()
+				w.agree()
+				row.Note("%d SPIs", len(w.cap.Judge().SPIs))
+			})
+		}
 	}
 }
 

@@ -60,7 +60,7 @@ type Child struct {
 	// VerifyInner demands that transport checksums of inbound packets are verified. It is implied where the peer forwards
 	// for others: in tunnel mode, when Pair.Remote is more than one address.
 	VerifyInner bool
-	// Spare children carry what no other one covers, until Prefer: the peer may not have this one ready yet.
+	// Spare: until Prefer it carries only what no other child covers.
 	Spare bool
 	// Limits end the child's use by what it carried.
 	Limits SALimits

@@ -65,11 +65,15 @@ func (k *keyer) judge(now time.Time, w *ike.WorkDecide) (*ike.DecideResult, erro
 	asked := ts.Pair{Local: w.Pair.Local, Remote: w.Pair.Remote.Intersect(own)}
 	first := w.Pair.Leading()
 	q := spd.Query{Pair: asked, First: first, Peer: p.canonical, ByID: p.entry.ByID, BTNS: p.data.Anonymous}
+	again := "" // rekeyed is what there is, whatever other child overlaps it
+	if s := k.byChild[w.Rekey]; s != nil {
+		again = s.children[w.Rekey].Name
+	}
 	var why error
 	no := refused(wire.NotifyTSUnacceptable)
 	for policy, pair := range k.dp.Policy().Select(q) {
 		cc := k.confs[policy.Child]
-		if cc == nil || cc.Conn != p.conn {
+		if cc == nil || cc.Conn != p.conn || again != "" && cc.Name != again {
 			continue
 		}
 		if !first.Empty() {

@@ -281,6 +281,9 @@ func (k *keyer) startChildren(now time.Time) {
 
 func (k *keyer) firstInbound(now time.Time, c *datapath.Child) {
 	if s := k.owner(c); s != nil {
+		if c.Spare {
+			k.dp.Prefer(c.InSPI)
+		}
 		s.m.FirstInbound(now, c.InSPI)
 		k.drain(now, s)
 	}

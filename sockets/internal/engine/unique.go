@@ -205,10 +205,13 @@ func (s *ikeSA) covering(c *datapath.Child) uint32 {
 	return 0
 }
 
-// spare tells whether another SA with the peer does what c, which the peer has asked for, is
-// to do: while the peer is not ready to receive under c, it goes on.
+// spare tells whether c, which the peer has asked for, has a twin that we have just asked for:
+// what we send goes on under that until the peer sends under c, for before it may not be
+// ready to receive.
 func (k *keyer) spare(s *ikeSA, c *datapath.Child) bool {
-	return slices.ContainsFunc(k.rivals(s), func(o *ikeSA) bool { return o.covering(c) != 0 })
+	return slices.ContainsFunc(k.rivals(s), func(o *ikeSA) bool {
+		return o.born.initiator && s.made.Sub(o.made).Abs() < twinInsists && o.covering(c) != 0
+	})
 }
 
 // yield ends an SA that another one replaces. First we send under the other's child SAs,
