@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"net"
+	"time"
 
 	"github.com/btns-go/btns/sockets/internal/control"
 )
@@ -23,6 +24,11 @@ func (st *Stack) ServeControl(path string) (io.Closer, error) {
 		case "events":
 			return control.Stream(st.streamEvents), nil
 		case "initiate":
+			if d, err := time.ParseDuration(r.Args["within"]); err == nil {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, d)
+				defer cancel()
+			}
 			return 1, st.Initiate(ctx, name)
 		case "terminate":
 			return st.Terminate(name)
@@ -40,9 +46,19 @@ func (st *Stack) ServeControl(path string) (io.Closer, error) {
 // AskControl puts one question to the host that serves the control socket at path, and
 // decodes the answer into v: "status" into a *Status; "initiate", "terminate" and "rekey",
 // with the name of a child or a connection, into an *int, the number of SAs it was about.
+//
+// The host is told of ctx's deadline, so that it can say in time what it was waiting for.
 func AskControl(ctx context.Context, path, op, name string, v any) error {
-	return control.Call(ctx, path, control.Request{Op: op, Args: map[string]string{"name": name}}, v)
+	args := map[string]string{"name": name}
+	if at, ok := ctx.Deadline(); ok {
+		left := time.Until(at)
+		args["within"] = (left - min(left/10, answerTime)).String()
+	}
+	return control.Call(ctx, path, control.Request{Op: op, Args: args}, v)
 }
+
+// answerTime is what a host has of a caller's time to say that it was not enough.
+const answerTime = time.Second
 
 // streamEvents sends every event until the client has enough or the host is closed.
 func (st *Stack) streamEvents(ctx context.Context, send func(any) error) error {

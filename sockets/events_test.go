@@ -368,6 +368,19 @@ func testEventsOfIKEProposals(t *testing.T, s *scene) {
 	if s.hostA.Initiate(ctx, "net") == nil {
 		t.Fatal("no error")
 	}
+	path := filepath.Join(t.TempDir(), "control")
+	ctl, err := s.hostA.ServeControl(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ctl.Close()
+	ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	err = AskControl(ctx, path, "initiate", "net", nil)
+	if err == nil || !strings.Contains(err.Error(), "connection b: no answer to IKE_SA_INIT from "+addrB) ||
+		!strings.Contains(err.Error(), "NO_PROPOSAL_CHOSEN (unauthenticated): we offer aes256gcm16-prfsha256-x25519") {
+		t.Errorf("who asked from outside is told %v", err)
+	}
 	e := s.diaryB.await(EventProposalMismatchIKE, nil, "192.0.2.1:4500", "peer offers aes256gcm16, we accept aes128",
 		"peer offers [aes256gcm16-prfsha256-x25519]", "we accept [aes128-sha256-ecp256, aes256-sha256-ecp256]", "(unauthenticated)")
 	var mis *suite.Mismatch

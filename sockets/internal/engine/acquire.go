@@ -348,19 +348,23 @@ func (k *keyer) config(c *Conn) *ike.Config {
 // explain says what stands between a flow and its SA right now, nil if nothing does.
 func (k *keyer) explain(now time.Time, f ts.Flow) error {
 	for _, a := range k.acquires {
-		if !a.pair.MatchOut(f) {
-			continue
+		if a.pair.MatchOut(f) {
+			return k.standing(now, a)
 		}
-		for s := range k.roster.ofConn(a.conf.Conn) {
-			if slices.Contains(s.waiting, a.ref) && s.tries.sends > 0 {
-				err := fmt.Errorf("connection %s: %s", a.conf.Conn.Name, s.tries.describe(now))
-				if s.claimed != nil {
-					err = fmt.Errorf("%w; somebody who did not authenticate says: %w", err, s.claimed)
-				}
-				return err
-			}
-		}
-		return fmt.Errorf("connection %s: its child SA %s is not up yet", a.conf.Conn.Name, a.conf.Name)
 	}
 	return nil
+}
+
+// standing says what became of an acquire so far.
+func (k *keyer) standing(now time.Time, a *acquire) error {
+	for s := range k.roster.ofConn(a.conf.Conn) {
+		if slices.Contains(s.waiting, a.ref) && s.tries.sends > 0 {
+			err := fmt.Errorf("connection %s: %s", a.conf.Conn.Name, s.tries.describe(now))
+			if s.claimed != nil {
+				err = fmt.Errorf("%w; somebody who did not authenticate says: %w", err, s.claimed)
+			}
+			return err
+		}
+	}
+	return fmt.Errorf("connection %s: its child SA %s is not up yet", a.conf.Conn.Name, a.conf.Name)
 }

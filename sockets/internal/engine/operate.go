@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/btns-go/btns/ike"
@@ -15,6 +16,7 @@ var ErrUnknown = errors.New("engine: nothing has that name")
 // Initiate sets up the child SA of that name, or the first child of the connection of that
 // name, and waits until it is up or has failed. Of a connection that has to begin
 // childless it sets up the IKE SA alone (RFC 6023). One that is up already is no error.
+// When ctx ends first the error says what was tried by then; it is tried further.
 func (e *Engine) Initiate(ctx context.Context, name string) error {
 	done := make(chan error, 1)
 	posted := e.k.mail.post(func(now time.Time) {
@@ -40,8 +42,16 @@ func (e *Engine) Initiate(ctx context.Context, name string) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
+	err := context.Cause(ctx)
+	e.ask(func(now time.Time) {
+		for _, a := range e.k.acquires {
+			if slices.Contains(a.done, chan<- error(done)) {
+				err = fmt.Errorf("%w: %w", err, e.k.standing(now, a))
+			}
+		}
+	})
+	return err
 }
 
 // Terminate deletes what has the name, telling the peers: all child SAs of a child, or all

@@ -115,7 +115,11 @@ func (c *EventChild) selectors(p ts.Pair) {
 
 // failed reports why an IKE SA will not be.
 func (k *keyer) failed(now time.Time, s *ikeSA, err error) {
-	k.blame(now, s, s.event(kindOf(err, false)), nil, err)
+	e := s.event(kindOf(err, false))
+	if s.claimed != nil && s.err != nil && s.claimed.Error() == s.err.Error() {
+		e.Reason = "given up" // what was only a claim is believed now
+	}
+	k.blame(now, s, e, nil, err)
 }
 
 // childFails reports why a child SA will not be; name is "" where no one child was meant,

@@ -344,3 +344,38 @@ func TestLogOfAnonymousPeersIsBounded(t *testing.T) {
 		t.Errorf("%d warnings", warned)
 	}
 }
+
+// What nobody has authenticated is told as a claim when it comes, and again when we have
+// come to believe it (RFC 7296, Section 2.21.1).
+func TestEventsOfGivingUp(t *testing.T) {
+	n := tuntest.NewNet(tuntest.Faults{})
+	a, b := known(t, n)
+	ours, err1 := suite.IKEProposals("aes256gcm16-prfsha256-x25519")
+	theirs, err2 := suite.IKEProposals("aes128-sha256-ecp256")
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	b.with(t, func(c *Conn) { c.IKE = theirs })
+	ea := a.with(t, func(c *Conn) { c.IKE = ours })
+	r := listen(t, ea)
+	done := make(chan error, 1)
+	go func() { done <- initiate(t, ea, b.addr) }()
+	if e := r.await(EventProposalMismatchIKE, 1, "NO_PROPOSAL_CHOSEN (unauthenticated): we offer"); e.Reason != "" {
+		t.Errorf("%+v", e)
+	}
+	var now time.Time
+	ea.ask(func(at time.Time) { now = at })
+	eventually(t, "we give up", func() bool { // slowly enough for answers to come
+		now = now.Add(time.Second)
+		ea.ask(func(time.Time) { ea.k.tick(now) })
+		return len(r.all(EventProposalMismatchIKE)) > 1
+	})
+	r.await(EventProposalMismatchIKE, 2, "given up", "NO_PROPOSAL_CHOSEN")
+	eventually(t, "it is over", func() bool { return len(ea.Status().IKE) == 0 })
+	if err := ea.Close(); err != nil { // which ends the dial
+		t.Error(err)
+	}
+	if <-done == nil {
+		t.Error("no error")
+	}
+}
