@@ -162,6 +162,7 @@ func (m *Machine) authAccepted(now time.Time, msg *message, who identity) {
 		return
 	}
 	m.establish(now, who, m.cfg.Local.ID, false)
+	m.setFlag(flagConfirmed, true)
 	m.authTimes(now)
 	m.authLifetime(now, msg.ps)
 	if t != nil && hs.deferred {

@@ -441,6 +441,7 @@ func (m *Machine) Heard(now time.Time, inSPI uint32) {
 	if c == nil {
 		return
 	}
+	m.setFlag(flagConfirmed, true)
 	if now.After(m.heard) {
 		m.heard = now
 	}

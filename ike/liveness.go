@@ -61,7 +61,11 @@ func (m *Machine) probe(now time.Time) {
 func (m *Machine) mustAnswer(now time.Time) {
 	x := m.req
 	x.probe = true
-	sooner(&x.end, now.Add(m.cfg.dpdTimeout()))
+	if m.has(flagConfirmed) {
+		// Else its initiator may not have got the IKE_AUTH response yet, and drops what we
+		// ask: it has as long as its own schedule.
+		sooner(&x.end, now.Add(m.cfg.dpdTimeout()))
+	}
 	sooner(&x.at, x.end)
 }
 
@@ -78,6 +82,9 @@ func (m *Machine) suspect(err error) {
 // alive takes a suspicion back: the peer has sent something that only it could.
 func (m *Machine) alive(now time.Time) {
 	m.heard = now
+	if m.state == StateEstablished {
+		m.setFlag(flagConfirmed, true)
+	}
 	if m.has(flagSuspect) {
 		m.setFlag(flagSuspect, false)
 		m.emit(&Cleared{})

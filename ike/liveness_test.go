@@ -255,3 +255,24 @@ func TestRestartedInHandshake(t *testing.T) {
 	up(t, s, a, b)
 	clean(t, s)
 }
+
+// The initiator that has not got the IKE_AUTH response drops what the responder asks: it is
+// not dead of that, but has the time that its own sends take.
+func TestUnconfirmedPeerHasTime(t *testing.T) {
+	s, a, b := hosts(t, 13)
+	b.Config.DPDDelay = 5 * time.Second
+	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
+		h, err := wire.ParseHeader(d.Data)
+		if err == nil && h.Exchange == wire.ExchangeIKEAuth && h.Flags.Response() && s.Elapsed() < 100*time.Second {
+			return nil
+		}
+		return []iketest.Datagram{d}
+	}
+	e := a.Connect(b, nil)
+	s.Run(3*time.Minute, func() bool { return e.Up() })
+	s.Settle(2 * time.Minute)
+	clean(t, s)
+	if !e.Up() {
+		t.Error(s.Summary())
+	}
+}

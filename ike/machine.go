@@ -82,6 +82,7 @@ const (
 	flagPeerRekeys                   // the peer's request to rekey the IKE SA is being worked on
 	flagVerified                     // what is being handled is authentic: a panic fails the SA
 	flagSuspect                      // Suspect was said, and not taken back
+	flagConfirmed                    // the peer has shown that it knows the SA to be established
 )
 
 // identity is what WorkVerify proved.
