@@ -24,8 +24,13 @@ func checkPeer(c *net.UnixConn) error {
 	if cerr != nil {
 		return fmt.Errorf("control: who asks: %w", cerr)
 	}
-	if uid := int(cred.Uid); uid != 0 && uid != os.Geteuid() {
-		return fmt.Errorf("control: uid %d may not speak to a host of uid %d", uid, os.Geteuid())
+	return admit(int(cred.Uid), os.Geteuid())
+}
+
+// admit lets root and the host's own user ask.
+func admit(uid, own int) error {
+	if uid != 0 && uid != own {
+		return fmt.Errorf("control: uid %d may not speak to a host of uid %d", uid, own)
 	}
 	return nil
 }
