@@ -1,13 +1,14 @@
 // Package conformance keeps the promise that a requirement this release claims has a test that
 // carries its number: LATCH-n of RFC 5660, BTNS-n of RFC 5386, ADV-… of the adversarial lists, and
-// CVE numbers of mistakes that others made.
+// CVE-… or ROW-n of the record of mistakes that others made.
 //
 // # Use
 //
 // A test says what it proves in its name (TestLATCH_12_ParametersStay or TestLATCH12_ParametersStay,
-// TestADV_A14_A15_Chains, TestCVE_2018_16151_LaxPadding) or, for a row of a table, in a string that begins with the number
-// ("ADV-E6 not asked for"). [Scan] collects them from the tree, [Report] compares them with the
-// lists in claims.go. Numbers that no list has are typing errors, and fail.
+// TestADV_A14_A15_Chains, TestCVE_2018_16151_LaxPadding, TestROW_49_TableWalked) or, for a row of a
+// table, in a string that begins with the number ("ADV-E6 not asked for"). [Scan] collects them from
+// the tree, [Compare] compares them with the lists in claims.go, [CompareRecord] with the rows in
+// record.go. Numbers that no list has are typing errors, and fail.
 //
 // A number in a name is a pointer, not a proof: whether the test does what its row says is for
 // its reader to judge.
@@ -107,7 +108,7 @@ func idsOfName(name string) (ids []string) {
 	for i := 0; i < len(parts); i++ {
 		p := parts[i]
 		switch {
-		case p == "ADV" || p == "LATCH" || p == "BTNS":
+		case p == "ADV" || p == "LATCH" || p == "BTNS" || p == "ROW":
 			list = p
 		case cutDigits(p, "LATCH") || cutDigits(p, "BTNS"): // LATCH12, BTNS6
 			list = strings.TrimRight(p, "0123456789")
@@ -139,7 +140,7 @@ func advRow(s string) bool { return len(s) > 1 && s[0] >= 'A' && s[0] <= 'Z' && 
 
 // idsOfText reads the IDs at the beginning of a string: "ADV-E6 not granted", "LATCH-3, LATCH-5: x".
 func idsOfText(s string) (ids []string) {
-	id := regexp.MustCompile(`^(ADV-[A-Z]\d+|LATCH-\d+|BTNS-\d+|CVE-\d{4}-\d+)\b[ ,/:;]*`)
+	id := regexp.MustCompile(`^(ADV-[A-Z]\d+|LATCH-\d+|BTNS-\d+|ROW-\d+|CVE-\d{4}-\d+)\b[ ,/:;]*`)
 	for {
 		m := id.FindStringSubmatch(s)
 		if m == nil {
@@ -191,7 +192,7 @@ func Compare(c Covered, lists []List, claims []string) (Report, error) {
 	}
 	for id := range c {
 		switch {
-		case strings.HasPrefix(id, "CVE-"):
+		case strings.HasPrefix(id, "CVE-"), strings.HasPrefix(id, "ROW-"): // CompareRecord's
 		case !known[id]:
 			r.Unknown = append(r.Unknown, fmt.Sprintf("%s in %s", id, strings.Join(c[id], ", ")))
 		case !claimed[id]:

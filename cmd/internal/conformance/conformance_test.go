@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -31,6 +32,52 @@ func TestClaims(t *testing.T) {
 		t.Logf("%-8s %2d covered, %2d claimed, of %2d (%s)", n.List, n.Covered, n.Claimed, n.Size, Lists()[i].About)
 	}
 	t.Logf("covered and not claimed: %s", strings.Join(r.Spare, " "))
+
+	rec := CompareRecord(found, Record(), Excused())
+	for _, w := range rec.Wrong {
+		t.Error(w)
+	}
+	t.Logf("record of mistakes: %d rows, %d tested, %d excused", len(Record()), rec.Tested, rec.Excused)
+	for i := range Record() {
+		if why, ok := Excused()["ROW-"+strconv.Itoa(i+1)]; ok {
+			t.Logf("ROW-%d is excused: %s", i+1, why)
+		}
+	}
+}
+
+// TestRecordTurnsRed breaks each promise once.
+func TestRecordTurnsRed(t *testing.T) {
+	record := []Row{{[]string{"2018-1", "2018-2"}, "a", "b"}, {nil, "c", "d"}, {nil, "e", "f"}}
+	tests := func(ids ...string) Covered {
+		c := Covered{"ADV-A1": {"x"}}
+		for _, id := range ids {
+			c[id] = []string{"x_test.go:Test"}
+		}
+		return c
+	}
+	why := map[string]string{"ROW-3": "not here"}
+	for _, c := range []Covered{tests("CVE-2018-2", "ROW-2"), tests("ROW-1", "ROW-2")} {
+		if d := cmp.Diff(RecordReport{Tested: 2, Excused: 1}, CompareRecord(c, record, why)); d != "" {
+			t.Error(d)
+		}
+	}
+	for name, r := range map[string]RecordReport{
+		"neither tested nor excused": CompareRecord(tests("ROW-2"), record, why),
+		"tested and excused":         CompareRecord(tests("ROW-1", "ROW-2", "ROW-3"), record, why),
+		"no such CVE":                CompareRecord(tests("ROW-1", "ROW-2", "CVE-2018-3"), record, why),
+		"no such row":                CompareRecord(tests("ROW-1", "ROW-2", "ROW-4"), record, why),
+		"no reason":                  CompareRecord(tests("ROW-1", "ROW-2"), record, map[string]string{"ROW-3": ""}),
+		"excuse for no row":          CompareRecord(tests("ROW-1", "ROW-2"), record, map[string]string{"ROW-3": "x", "ROW-4": "x"}),
+		"excuse for a CVE":           CompareRecord(tests("ROW-2", "ROW-3"), record, map[string]string{"CVE-2018-1": "x"}),
+		"one CVE in two rows":        CompareRecord(tests("ROW-1", "ROW-2"), []Row{record[0], {[]string{"2018-1"}, "c", "d"}}, nil),
+	} {
+		if len(r.Wrong) == 0 {
+			t.Errorf("%s: nothing is wrong", name)
+		}
+	}
+	if n := len(Record()); n != 97 {
+		t.Errorf("%d rows, the record has 97", n)
+	}
 }
 
 func TestIDs(t *testing.T) {
@@ -49,6 +96,8 @@ func TestIDs(t *testing.T) {
 		"TestLATCHES_3":                    nil,
 		"TestADV_Payloads_B3":              nil,
 		"TestADVANCE_B3":                   nil,
+		"TestROW_49_52_Fuzzed":             {"ROW-49", "ROW-52"},
+		"TestADV_D4_ROW_78_PadLength":      {"ADV-D4", "ROW-78"},
 		"TestLATCH_Broken":                 nil,
 		"TestRFC8032Vectors":               nil,
 		"TestCVE_Old":                      nil,
@@ -64,6 +113,7 @@ func TestIDs(t *testing.T) {
 		"ADV-E2 ":                {"ADV-E2"},
 		"LATCH-3, LATCH-5: x":    {"LATCH-3", "LATCH-5"},
 		"CVE-2015-3991/ADV-A13":  {"CVE-2015-3991", "ADV-A13"},
+		"ROW-48: x":              {"ROW-48"},
 		"see ADV-E6":             nil,
 		"ADV-E6x":                nil,
 		"BTNS-10 is not BTNS-11": {"BTNS-10"},
