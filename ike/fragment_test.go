@@ -402,6 +402,9 @@ func TestCVE_2013_6076_FragmentsAtRandom(t *testing.T) {
 			total = r.IntN(65536)
 		}
 		f.send(r.IntN(total+2), total, make([]byte, r.IntN(40)))
+		if n := f.o.M.Fragments(); n > 65535 {
+			t.Fatalf("%d octets kept", n)
+		}
 		if !f.o.Up() {
 			break // a message came together that is malformed
 		}
