@@ -188,7 +188,9 @@ func (m *Machine) establish(now time.Time, who identity, local wire.ID, contact 
 		Encap: m.has(flagEncap), LocalNAT: m.has(flagLocalNAT), RemoteNAT: m.has(flagRemoteNAT),
 		InitialContact: contact, Peer: who.handle,
 	})
-	m.debug("IKE SA established", "id", m.peer.id.String(), "suite", m.suite.String())
+	if m.debugs() {
+		m.debug("IKE SA established", "id", m.peer.id.String(), "suite", m.suite.String())
+	}
 	m.dropHandshake()
 	m.ikeTimes(now)
 }

@@ -419,8 +419,9 @@ func (m *Machine) installInbound(now time.Time, c *made) *ChildOutbound {
 		m.emit(&KeyLog{ESP: &ESPKeys{SPI: x.InSPI, Path: m.path, Inbound: true, Suite: c.suite, Key: bytes.Clone(c.inKey)}})
 		m.emit(&KeyLog{ESP: &ESPKeys{SPI: x.OutSPI, Path: m.path, Suite: c.suite, Key: bytes.Clone(c.outKey)}})
 	}
-	m.debug("child SA", "name", x.Name, "esp.spi", fmt.Sprintf("%08x", x.InSPI),
-		"suite", c.suite.String(), "ts", c.pair.String())
+	if m.debugs() {
+		m.debug("child SA", "name", x.Name, "esp.spi", fmt.Sprintf("%08x", x.InSPI), "suite", c.suite.String(), "ts", c.pair.String())
+	}
 	m.emit(&ChildInbound{Child: x, Key: c.inKey})
 	return &ChildOutbound{Child: x, Key: c.outKey}
 }

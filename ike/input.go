@@ -206,8 +206,9 @@ func (m *Machine) opened(now time.Time, t *transition, msg *message, dir directi
 			bad = nil
 		}
 	}
-	m.debug("message", "exchange", h.Exchange.String(), "dir", dir.String(),
-		"msgid", h.MessageID)
+	if m.debugs() {
+		m.debug("message", "exchange", h.Exchange.String(), "dir", dir.String(), "msgid", h.MessageID)
+	}
 	if dir == request {
 		m.chosenByPeer(now, msg)
 	}

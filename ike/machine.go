@@ -1,10 +1,12 @@
 package ike
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -433,9 +435,15 @@ func (m *Machine) peerName() string {
 	return m.cfg.Name + " (" + m.path.Remote.String() + ")"
 }
 
+// debugs tells whether debug does anything; for lines that are costly to put together and
+// belong to every handshake.
+func (m *Machine) debugs() bool {
+	return m.cfg.Log != nil && m.cfg.Log.Enabled(context.Background(), slog.LevelDebug)
+}
+
 // debug logs one line per exchange at most.
 func (m *Machine) debug(msg string, kv ...any) {
-	if m.cfg.Log != nil {
+	if m.debugs() {
 		m.cfg.Log.With("peer", m.peerName(), "ike.spi", fmt.Sprintf("%016x", m.LocalSPI()), "state", m.state.String()).Debug(msg, kv...)
 	}
 }
