@@ -39,6 +39,8 @@ import (
 type Report struct {
 	Machine Machine  `json:"machine"`
 	Results []Result `json:"results"`
+	// Profile is where the CPU time went, where a result falls short of its target.
+	Profile []Share `json:"profile,omitempty"`
 }
 
 // Machine says where a Report comes from. Fields are empty where the platform
@@ -75,6 +77,12 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	if len(r.Profile) > 0 {
+		fmt.Fprintf(b, "\nshort of the target; CPU time by package:\n")
+	}
+	for _, s := range r.Profile[:min(len(r.Profile), maxShares)] {
+		fmt.Fprintf(b, "%6.1f %%  %s\n", s.Percent, s.Package)
 	}
 	return b.Flush()
 }

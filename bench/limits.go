@@ -16,6 +16,9 @@ const (
 	maxRounds     = 10_000
 	maxSize       = 65_535 // an IP packet
 
+	// maxShares is how many packages of a profile a table shows.
+	maxShares = 16
+
 	// IKE: a round is about half a second.
 	defaultHandshakes = 1000
 	defaultIKERounds  = 5
