@@ -24,10 +24,14 @@ type keyword struct {
 	use  use
 }
 
+// keywordTable is made once: every handshake puts its suites into words.
+var keywordTable = makeKeywords()
+
 // keywords returns strongSwan's words for everything implemented here, and for
-// enough of the rest that refusing them can say why. It is built on demand, so
-// that no table can be changed.
-func keywords() []keyword {
+// enough of the rest that refusing them can say why. It must not be changed.
+func keywords() []keyword { return keywordTable }
+
+func makeKeywords() []keyword {
 	enc := func(id, bits uint16) wire.Transform {
 		return wire.Transform{Type: wire.TransformEncr, ID: id, KeyBits: bits}
 	}
