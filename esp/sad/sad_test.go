@@ -323,8 +323,9 @@ func TestFlat(t *testing.T) {
 		}
 		return float64(visits) / float64(n)
 	}
-	for _, n := range []int{100, 1000, 100_000} {
-		if m := mean(n); m > 1.6 { // half full: 1.5 expected by Knuth's formula
+	// Half full: 1.5 expected by Knuth's formula; the mean of few random SPIs lies further off.
+	for n, most := range map[int]float64{100: 2, 1000: 1.8, 100_000: 1.6} {
+		if m := mean(n); m > most {
 			t.Errorf("%d values: %.2f slots per lookup", n, m)
 		}
 	}
