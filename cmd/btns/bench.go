@@ -49,6 +49,9 @@ func benchIKECmd() *cobra.Command {
 			"process over a wire in memory, against the bare cryptography; and the memory of one host\n" +
 			"per tunnel, against " + strconv.Itoa(bench.TunnelTarget) + " bytes.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if profile != "" && len(o.Methods) != 1 {
+				return fmt.Errorf("bench: --cpuprofile needs one --auth")
+			}
 			if profile != "" {
 				f, err := os.Create(profile)
 				if err != nil {
@@ -68,7 +71,7 @@ func benchIKECmd() *cobra.Command {
 	cmd.Flags().IntVar(&o.Handshakes, "handshakes", 0, "handshakes of one round (default: 1000)")
 	cmd.Flags().IntVar(&o.Rounds, "rounds", 0, "rounds a figure is the median of (default: 5)")
 	cmd.Flags().IntVar(&o.Tunnels, "tunnels", 0, "tunnels of the host whose memory is measured, -1 for none (default: 10000)")
-	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile of the handshakes to this file")
+	cmd.Flags().StringVar(&profile, "cpuprofile", "", "write a CPU profile of the handshakes to this file; needs one --auth")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
