@@ -46,6 +46,7 @@ func (k *keyer) rekeyed(now time.Time, s *ikeSA, o *ike.Rekeyed) {
 	e := to.event(EventIKERekey)
 	e.IKE.OldNum = from.num
 	k.report(now, e)
+	k.watch(now, to)
 	other := from
 	if s == from {
 		other = to

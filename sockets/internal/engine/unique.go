@@ -97,7 +97,7 @@ func (k *keyer) rivals(s *ikeSA) []*ikeSA {
 
 // rivals tells whether s stands, with the peer p.
 func (s *ikeSA) rivals(p *peer) bool {
-	return s.est != nil && s.peer != nil && s.peer.canonical == p.canonical && !s.deleted && s.until.IsZero() && !s.next
+	return s.est != nil && s.peer != nil && s.peer.canonical == p.canonical && !s.deleted && s.until.IsZero() && !s.next && !s.rekeyed
 }
 
 // watch has s compared with others of its peer a little later, when what was begun at the
