@@ -60,7 +60,8 @@ func TestRekey(t *testing.T) {
 		{"charon rekeys the IKE SA", setup{swanConn: theirIKE}, map[string]int{theirIKERekey: 2, ikeRekeyed: 2}},
 		{"both rekey the IKE SA", setup{conn: ourIKE, swanConn: theirIKE}, map[string]int{ikeRekeyed: 2}},
 		{"both rekey the IKE SA and the child SA", setup{conn: ourIKE, swanConn: theirIKE, child: ourChild, swanChild: theirChild},
-			map[string]int{ikeRekeyed: 2, anyChildRekey: 3}},
+			// Each refuses what the other has under way: a rekeying put off may come too late to count.
+			map[string]int{ikeRekeyed: 1, anyChildRekey: 2}},
 	} {
 		for _, responder := range []bool{false, true} {
 			s := r.setup
