@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -96,6 +97,8 @@ func TestMistakes(t *testing.T) {
 		{"nobody to watch", []string{"events", "--control", filepath.Join(dir, "none")}, "btns up"},
 		{"no control socket", []string{"up", "-c", file("ctl.yaml", "listen: \"127.0.0.1:0\""), "--control", file("file", "")}, "is no socket"},
 		{"suite", []string{"bench", "esp", "--suite", "rot13"}, "rot13"},
+		{"auth", []string{"bench", "ike", "--auth", "rot13"}, "rot13"},
+		{"one profile of two", []string{"bench", "ike", "--cpuprofile", filepath.Join(dir, "cpu")}, "one --auth"},
 		{"key kind", []string{"keygen", "--type", "dsa", filepath.Join(dir, "k")}, "dsa"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -109,6 +112,28 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("it did something first: %q", out)
 			}
 		})
+	}
+}
+
+func TestBenchIKE(t *testing.T) {
+	profile := filepath.Join(t.TempDir(), "cpu")
+	out, err := command(t.Context(), "bench", "ike", "--auth", "psk", "--handshakes", "4", "--rounds", "1", "--tunnels", "4", "--json", "--cpuprofile", profile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var report struct{ Results []struct{ Name string } }
+	if err := json.Unmarshal([]byte(out), &report); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var names []string
+	for _, r := range report.Results {
+		names = append(names, r.Name)
+	}
+	if got := strings.Join(names, " "); got != "ike/handshake ike/heap ike/rss ike/peak" {
+		t.Error(got)
+	}
+	if b, err := os.ReadFile(profile); err != nil || len(b) == 0 {
+		t.Errorf("%d octets of a profile, %v", len(b), err)
 	}
 }
 
