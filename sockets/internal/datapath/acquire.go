@@ -49,7 +49,9 @@ type peerKey struct {
 type heldPacket struct {
 	tag *netstack.Tag
 	pkt *netstack.Packet
-	key acquireKey
+	key acquireKey // zero of a copy
+	// sent: a copy of what was sent under this child, in vain so far.
+	sent *Child
 }
 
 // AcquireError is why no child could be had.

@@ -170,7 +170,7 @@ func (r *receiver) group(pkts []tun.Packet, i int, now time.Time) {
 	p.count.inPackets.Add(passed)
 	p.count.inBytes.Add(bytes)
 	p.spend(c, c.in.Packets(), c.in.Bytes())
-	c.company(now)
+	p.company(c, now)
 	if !c.heardAny.Load() && c.heardAny.CompareAndSwap(false, true) && p.cfg.FirstInbound != nil {
 		p.cfg.FirstInbound(c)
 	}

@@ -387,6 +387,7 @@ func (p *Path) sendUnder(c *Child, o *outgoing) Drop {
 	case DropUnset:
 		now := p.coarse()
 		p.alone(c, c.sent.Swap(now), now)
+		p.remember(c, o, now)
 		return DropUnset
 	case DropExhausted:
 		return DropUnset // counted for each packet already; the next child will carry the retransmission

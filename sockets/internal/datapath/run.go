@@ -44,7 +44,9 @@ func newPath(cfg Config) (*Path, error) {
 		fragging: make(map[*Child]struct{}),
 	}
 	p.held = hold.New[peerKey](cfg.Hold, func(h heldPacket) {
-		p.count.drop(DropHoldExpired)
+		if h.sent == nil {
+			p.count.drop(DropHoldExpired)
+		}
 		h.pkt.Release()
 	})
 	p.requests.out = make(map[uint64]*request)
