@@ -7,7 +7,7 @@
 // [NewInitiator] or [NewResponder] make a [Machine]. Datagrams, commands, answers
 // and the time go in: Start, Datagram, CreateChild, DeleteChild, Delete,
 // RekeyChild, RekeyIKE, CheckLiveness, Heard, Used, FirstInbound, SoftLimit, Exhausted,
-// Complete, Tick. After every input call
+// Doubt, Complete, Tick. After every input call
 // [Machine.Next] until it says false and carry out what comes, in order; then set a
 // timer to [Machine.Deadline]. What comes is a [Send], a piece of [Work] (key
 // agreement, signatures, policy) to be answered with Complete, or an [Event].
@@ -48,6 +48,14 @@
 // same SA at once, the nonces decide (Sections 2.8.1 and 2.8.2): see rekey_child.go and
 // collision.go. What can't be done now is answered and tried again as Section 2.25
 // says.
+//
+// # Liveness and restarts
+//
+// An SA dies of a request that is not answered, a liveness check after DPDTimeout. Before
+// that there is a Suspect: the engine makes another SA beside this one, and ends this one
+// with Replaced when the same peer has authenticated again. Unauthenticated hints
+// (INVALID_IKE_SPI, Doubt) are a reason to ask and no more; see liveness.go. Of several
+// responses to an IKE_SA_INIT the one whose peer authenticates counts; see rivals.go.
 //
 // # Ownership
 //
