@@ -25,6 +25,9 @@ import (
 // natPort is where a peer is that listens for IKE and ESP in UDP (RFC 7296, Section 2.23).
 const natPort = 4500
 
+// minMTU is what IPv6 wants of every link (RFC 8200, Section 5).
+const minMTU = 1280
+
 // A compiler turns a Config into what the engine joins. It stops at the first error.
 type compiler struct {
 	cfg   *Config
@@ -103,8 +106,8 @@ func compile(cfg *Config, key crypto.Signer, caps tun.Caps) (*engine.Config, err
 			return nil, bad(fmt.Errorf("%s is no address with a prefix length", a), "addresses", strconv.Itoa(i))
 		}
 	}
-	if cfg.MTU != 0 && (cfg.MTU < 576 || cfg.MTU > 65535) {
-		return nil, bad(fmt.Errorf("%d is outside 576 to 65535", cfg.MTU), "mtu")
+	if cfg.MTU != 0 && (cfg.MTU < minMTU || cfg.MTU > 65535) {
+		return nil, bad(fmt.Errorf("%d is outside %d to 65535", cfg.MTU, minMTU), "mtu")
 	}
 	for i := range cfg.Policies {
 		if err := c.policy(i); err != nil {

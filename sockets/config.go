@@ -34,7 +34,8 @@ type Config struct {
 	// of their network. Empty: one IPv6 address derived from Key (KeyAddress).
 	Addrs []netip.Prefix
 
-	// MTU is the largest packet, in bytes, sent inside a tunnel; DefaultMTU when 0.
+	// MTU is the largest packet, in bytes, sent inside a tunnel, at least 1280; DefaultMTU
+	// when 0.
 	MTU int
 
 	// Wire carries IKE and ESP. Nil: UDP sockets on Listen.

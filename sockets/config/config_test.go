@@ -135,7 +135,7 @@ func TestRefused(t *testing.T) {
 		{"unknown key", "adresses: [10.0.0.1]\n", "f.yaml:1:1: adresses: unknown key: did you mean addresses?"},
 		{"nested unknown key", "connections:\n  moon:\n    remote_adrs: 1.2.3.4\n", "f.yaml:3:5: connections.moon.remote_adrs: unknown key: did you mean remote_addrs?"},
 		{"given twice", "mtu: 1400\nmtu: 1300\n", ":2:"},
-		{"bad number", "mtu: 12\n", `f.yaml:1:6: mtu: "12" is no number from 576 to 65535`},
+		{"bad number", "mtu: 12\n", `f.yaml:1:6: mtu: "12" is no number from 1280 to 65535`},
 		{"bad address", "addresses:\n  - 10.0.0\n", "f.yaml:2:5: addresses[0]:"},
 		{"bad proposal", "connections: {m: {proposals: aes256gcm61-x25519}}\n", `did you mean "aes256gcm16"?`},
 		{"bad choice", "connections: {m: {local: {auth: pks}}}\n", "did you mean psk?"},

@@ -72,7 +72,7 @@ func (d *decoder) root(n node) {
 				h.Addrs = append(h.Addrs, i.prefix())
 			}
 		},
-		"mtu":          func(n node) { h.MTU = int(n.number(576, 65535)) },
+		"mtu":          func(n node) { h.MTU = int(n.number(1280, 65535)) },
 		"wire":         d.wire,
 		"listen":       func(n node) { h.Listen = d.listen(n) },
 		"hosts":        d.hosts,
