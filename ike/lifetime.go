@@ -148,6 +148,7 @@ func (m *Machine) ikeTimes(now time.Time) {
 // authTimes sets when to authenticate anew after it was done at now, and returns what a
 // responder tells the peer of it, or nil (RFC 4478, Section 2).
 func (m *Machine) authTimes(now time.Time) *wire.Notify {
+	m.proven = now
 	l := &m.cfg.Life
 	if l.Reauth <= 0 {
 		return nil
@@ -173,6 +174,9 @@ func (m *Machine) authLifetime(now time.Time, ps []wire.Payload) {
 		d -= time.Duration(m.draw() % uint64(d/10+1))
 	}
 	at := now.Add(d)
+	if least := m.proven.Add(minAuthLifetime); at.Before(least) {
+		at = least
+	}
 	sooner(&m.authSoft, at)
 }
 

@@ -134,6 +134,12 @@ const (
 	// rekeyMessageID is where it is rekeyed, with time for many attempts.
 	rekeyMessageID = 1<<32 - 1<<20
 
+	// minAuthLifetime is how long an authentication lasts at the least, whatever
+	// AUTH_LIFETIME says: every new SA may bring one, and a peer that wants next to none
+	// would have us authenticate without end. RFC 4478, Section 5, calls less than 300 s
+	// unreasonable, but peers are configured so.
+	minAuthLifetime = 5 * time.Second
+
 	// nonceLen is enough for every PRF: at least half its key (RFC 7296, Section
 	// 2.10), 32 octets for HMAC-SHA2-512.
 	nonceLen = 32

@@ -56,6 +56,7 @@ type Machine struct {
 	life  time.Time // end of half-open or lingering life
 
 	soft, hard  time.Time // of the IKE SA; zero: never
+	proven      time.Time // when the peers authenticated
 	authSoft    time.Time // when to authenticate anew
 	authUntil   time.Time // when the authentication ends
 	refused     time.Time // since when every CREATE_CHILD_SA gets TEMPORARY_FAILURE

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/iketest"
 	"github.com/btns-go/btns/ike/wire"
 )
 
@@ -157,4 +158,28 @@ func TestTimes(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 	})
+}
+
+// A responder that wants to be authenticated to all the time does not get it: limits are
+// reasonable, as RFC 4478, Section 5, has it.
+func TestAuthLifetimeOfNothing(t *testing.T) {
+	for _, seconds := range []byte{0, 1, 3} {
+		s, a, b := hosts(t, 302)
+		s.Rewrite(func(o *iketest.Opened) bool {
+			if o.From.Host != b || o.Header.Exchange != wire.ExchangeIKEAuth {
+				return false
+			}
+			o.Payloads = append(o.Payloads, &wire.Notify{NType: wire.NotifyAuthLifetime, Data: []byte{0, 0, 0, seconds}})
+			return true
+		})
+		e, _ := up(t, s, a, b)
+		start := s.Elapsed()
+		if !s.Run(time.Minute, func() bool { return len(e.Reauth) > 0 }) {
+			t.Fatalf("%d s: never asked", seconds)
+		}
+		if took := s.Elapsed() - start; took < 3*time.Second {
+			t.Errorf("%d s: asked after %v", seconds, took)
+		}
+		clean(t, s)
+	}
 }

@@ -140,7 +140,7 @@ func (m *Machine) heir(now time.Time, role Role, spii, spir uint64, s suite.IKE,
 	// RFC 7296, Section 1.3.2: message IDs start at 0, in both directions.
 	n := &Machine{cfg: m.cfg, role: role, branch: branch{state: StateEstablished, spir: spir, path: m.path,
 		flags: m.flags & (flagLocalNAT | flagRemoteNAT | flagEncap | flagFragments | flagConfirmed)},
-		spii: spii, peer: m.peer, heard: now, authUntil: m.authUntil, authSoft: m.authSoft, reauthed: m.reauthed}
+		spii: spii, peer: m.peer, heard: now, proven: m.proven, authUntil: m.authUntil, authSoft: m.authSoft, reauthed: m.reauthed}
 	if err := n.useKeys(s, keys); err != nil {
 		return nil, err
 	}
