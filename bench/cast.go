@@ -54,9 +54,9 @@ func farInner(i int) netip.Addr       { return numbered(172<<24|16<<16, i) }
 func clientName(i int) string         { return "c" + strconv.Itoa(i) }
 func clientID(i int) string           { return clientName(i) + ".clients.bench" }
 func selector(a netip.Addr) []string  { return []string{a.String() + "/32"} }
-func numbered(base, i int) netip.Addr {
+func numbered(base uint32, i int) netip.Addr {
 	var b [4]byte
-	binary.BigEndian.PutUint32(b[:], uint32(base+i+1))
+	binary.BigEndian.PutUint32(b[:], base+uint32(i)+1)
 	return netip.AddrFrom4(b)
 }
 
