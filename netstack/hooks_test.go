@@ -7,8 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"syscall"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
