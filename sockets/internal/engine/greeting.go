@@ -63,7 +63,7 @@ func (g *greetings) merge(indices []int, config func(*Conn) *ike.Config) *greeti
 		c := g.conns[i]
 		if x == nil {
 			x = &greeting{cfg: config(c), conn: c}
-			x.cfg.Name, x.cfg.RemoteID, x.cfg.HashAlgs = "responder", nil, auth.Hashes()
+			x.cfg.Name, x.cfg.RemoteID, x.cfg.HashAlgs = "", nil, auth.Hashes() // nobody yet: its address is all there is to name
 			x.cfg.Proposals = slices.Clone(c.IKE)
 			continue
 		}
