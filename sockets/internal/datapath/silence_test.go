@@ -86,7 +86,7 @@ func TestLastSegmentGoesAgain(t *testing.T) {
 	start := time.Now()
 	connect(t, a, b, link{})
 	a.path.Remove(ca.InSPI)
-	if took := recv(t, got, "data").Sub(start); took > 800*time.Millisecond {
+	if took := recv(t, got, "data").Sub(start); took > 1300*time.Millisecond {
 		t.Errorf("after %v", took)
 	}
 	if n, _ := a.path.held.Len(); n != 0 {
