@@ -65,7 +65,7 @@ const (
 // String is what VICI calls the kind, "unknown" for the zero EventKind.
 func (k EventKind) String() string {
 	if k < numEventKinds {
-		return kinds()[k].name
+		return kinds[k].name
 	}
 	return "unknown"
 }
@@ -76,7 +76,7 @@ func (k EventKind) MarshalText() ([]byte, error) { return []byte(k.String()), ni
 // UnmarshalText reads a name. One that this build does not know is EventUnknown.
 func (k *EventKind) UnmarshalText(b []byte) error {
 	*k = EventUnknown
-	for i, known := range kinds() {
+	for i, known := range kinds {
 		if known.name == string(b) {
 			*k = EventKind(i)
 		}

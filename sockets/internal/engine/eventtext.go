@@ -25,9 +25,7 @@ const (
 
 // kinds describes all EventKinds. Info is what becomes of SAs, Warn what an operator should
 // look at, Debug what the network does to single messages.
-func kinds() *[numEventKinds]kind { return &kindTable }
-
-var kindTable = [numEventKinds]kind{
+var kinds = [numEventKinds]kind{
 	EventUnknown: {"unknown", slog.LevelInfo, "event", ofPeer},
 
 	EventIKEUpDown:   {"ike-updown", slog.LevelInfo, "IKE SA established|IKE SA closed", ofPeer},
@@ -73,7 +71,7 @@ var kindTable = [numEventKinds]kind{
 func (e *Event) what() string {
 	what := "event"
 	if e.Kind < numEventKinds {
-		what = kinds()[e.Kind].what
+		what = kinds[e.Kind].what
 	}
 	if up, down, ok := strings.Cut(what, "|"); ok && e.Up {
 		return up

@@ -21,7 +21,7 @@ import (
 // and an Event for who watches. What strangers cause is told as often as allowances let it
 // be; what anonymous peers do is told, but not always above the debug level.
 func (k *keyer) report(now time.Time, e Event) {
-	about := &kinds()[e.Kind]
+	about := &kinds[e.Kind]
 	level := about.level
 	if e.Unauthenticated && (!e.IKE.Initiator || about.cause == ofAnybody) || e.Peer.Anonymous {
 		ok, suppressed := k.strange[e.Kind].take(now)
@@ -84,7 +84,7 @@ func (s *ikeSA) event(kind EventKind) Event {
 	default: // whose peer it is, is not known: conn is a guess
 		e.Connection = ""
 	}
-	switch kinds()[kind].cause {
+	switch kinds[kind].cause {
 	case ofPeer:
 		e.Unauthenticated = s.peer == nil
 	case ofAnybody:
