@@ -11,6 +11,7 @@ import (
 	"github.com/btns-go/btns/esp"
 	"github.com/btns-go/btns/esp/spd"
 	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/sockets/internal/engine"
 	"github.com/btns-go/btns/tun"
 )
 
@@ -141,19 +142,20 @@ type Connection struct {
 
 // Unique says what becomes of several IKE SAs with the same peer identity (swanctl.conf's
 // unique). Peers without one (BTNS) never replace anybody, not even themselves.
-type Unique uint8
+type Unique = engine.Unique
 
+// The rules.
 const (
 	// UniqueNo lets all stand until the peer says that it has lost the others
 	// (INITIAL_CONTACT, RFC 7296, Section 2.4).
-	UniqueNo Unique = iota
+	UniqueNo = engine.UniqueNo
 	// UniqueNever lets all stand whatever the peer says.
-	UniqueNever
+	UniqueNever = engine.UniqueNever
 	// UniqueKeep refuses the peer while it has one, unless it comes from the same address
 	// and port, to authenticate again, or has lost it.
-	UniqueKeep
+	UniqueKeep = engine.UniqueKeep
 	// UniqueReplace ends the older ones.
-	UniqueReplace
+	UniqueReplace = engine.UniqueReplace
 )
 
 // Childless says what is done about IKE SAs that begin without a child SA (RFC 6023,

@@ -15,16 +15,7 @@ const (
 
 // sessions compiles what a Connection says about its IKE SAs as such.
 func sessions(in *Connection, out *engine.Conn, path func(...string) []string) error {
-	switch in.Unique {
-	case UniqueNo:
-		out.Unique = engine.UniqueNo
-	case UniqueNever:
-		out.Unique = engine.UniqueNever
-	case UniqueKeep:
-		out.Unique = engine.UniqueKeep
-	case UniqueReplace:
-		out.Unique = engine.UniqueReplace
-	default:
+	if out.Unique = in.Unique; out.Unique > UniqueReplace {
 		return bad(fmt.Errorf("no such rule"), path("unique")...)
 	}
 	if in.Remote.Method == AuthBTNS && in.Unique > UniqueNever {
