@@ -55,6 +55,15 @@ func eventually(t testing.TB, what string, ok func() bool) {
 // nettest asks for a stream in its first two tests; the others hold for datagrams too.
 func TestNettestPacketConn(t *testing.T) {
 	a, b := pair(t)
+	// b cannot call a before a came to it, and no test's first datagram is a's for certain.
+	server := listenPacket(t, b, ":4999")
+	first := dial(t, a, "udp", inner(b, "4999"))
+	if _, err := first.Write([]byte("here I am")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := server.ReadFrom(make([]byte, 16)); err != nil {
+		t.Fatal(err)
+	}
 	made := 0
 	nettest.TestConn(t, func() (net.Conn, net.Conn, func(), error) {
 		if made++; made <= 2 {
@@ -74,6 +83,7 @@ func TestNettestPacketConn(t *testing.T) {
 		}
 		return c1, c2, func() { _ = c1.Close(); _ = c2.Close() }, nil
 	})
+	_ = first.Close()
 	drained(t, a)
 	drained(t, b)
 }
