@@ -98,6 +98,12 @@ func (r *requests) take(id uint64) *request {
 	return q
 }
 
+func (r *requests) waits(id uint64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.out[id] != nil
+}
+
 // takeMatch removes the requests that match accepts and returns their keys.
 func (r *requests) takeMatch(match func(*request) bool) (keys []acquireKey) {
 	r.mu.Lock()

@@ -25,23 +25,27 @@ func portless(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Add
 // An acquire is one child SA asked for: by a packet that waits for it, or by the
 // configuration.
 type acquire struct {
-	ref  uint64
-	conf *ChildConf
-	only string          // the suites that a socket named; "" for none
-	esp  []wire.Proposal // with only: conf's proposals of those suites
-	pair ts.Pair
-	wait []waiter // empty: nothing waits
+	ref    uint64
+	conf   *ChildConf
+	id     uint64          // datapath.Acquire.ID; 0: no packet waits
+	flow   ts.Flow         // with id: the packet's
+	narrow bool            // its socket wants it for the flow alone
+	only   string          // the suites that a socket named; "" for none
+	esp    []wire.Proposal // with only: conf's proposals of those suites
+	pair   ts.Pair
 
-	done     []chan<- error // each takes one answer without blocking
-	replaces *succession    // it makes what another IKE SA has
-	keep     bool           // the configuration wants it up: silence is no reason to give up
-	alone    bool           // the IKE SA without a child SA is wanted
+	ahead  *acquire   // whose child SA is waited for; nil: its own
+	behind []*acquire // those that wait for this one's
+
+	done     chan<- error // takes one answer without blocking; nil: nobody asks
+	replaces *succession  // it makes what another IKE SA has
+	keep     bool         // the configuration wants it up: silence is no reason to give up
+	alone    bool         // the IKE SA without a child SA is wanted
 }
 
-// A waiter is one request of the data path.
-type waiter struct {
-	id   uint64 // datapath.Acquire.ID
-	flow ts.Flow
+// matters tells whether anybody misses the acquire if it is forgotten.
+func (a *acquire) matters() bool {
+	return a.id != 0 || a.done != nil || a.keep || len(a.behind) > 0
 }
 
 // acquire asks for a child SA for a packet. It runs on the keyer's goroutine.
@@ -63,7 +67,8 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 			return
 		}
 	}
-	k.request(now, &acquire{ref: k.ref(), conf: cc, only: strings.Join(a.Want.Suites, " "), esp: esp, pair: a.Pair, wait: []waiter{{a.ID, a.Flow}}})
+	k.request(now, &acquire{ref: k.ref(), conf: cc, id: a.ID, flow: a.Flow, narrow: a.Want.NeedsNarrow(),
+		only: strings.Join(a.Want.Suites, " "), esp: esp, pair: a.Pair})
 }
 
 // request puts the acquire to an IKE SA with the peer, making one if need be.
@@ -89,19 +94,40 @@ func (k *keyer) request(now time.Time, a *acquire) {
 	k.initiate(now, a.conf.Conn, 0, []*acquire{a})
 }
 
-// join lets an acquire wait for the child SA that another one has asked s for: those for
-// two hosts behind a gateway want the same, and so does one that the data path repeats.
+// join lets an acquire wait for the child SA that another one has asked s for, if that is
+// likely to do for both. If it does not, k.again asks for another.
 func (k *keyer) join(s *ikeSA, a *acquire) bool {
 	for _, ref := range s.waiting {
-		if o := k.acquires[ref]; o != nil && !o.alone && o.conf == a.conf && o.only == a.only && o.pair.Equal(a.pair) {
-			o.wait = append(o.wait, a.wait...)
-			o.done = append(o.done, a.done...)
-			o.keep = o.keep || a.keep
-			delete(k.acquires, a.ref)
+		if o := k.acquires[ref]; o != nil && o.serves(a) {
+			for _, b := range append(a.behind, a) {
+				b.ahead, o.behind = o, append(o.behind, b)
+			}
+			a.behind = nil
 			return true
 		}
 	}
 	return false
+}
+
+// serves tells whether a child SA over what a asks for would do for b: the packets of two
+// hosts behind a gateway want the same, and where no packet waits any child SA of that name
+// will do.
+func (a *acquire) serves(b *acquire) bool {
+	switch {
+	case a.alone || a.conf != b.conf:
+		return false
+	case a.narrow || b.narrow: // but what the data path repeats
+		return a.narrow == b.narrow && a.only == b.only && a.pair.Equal(b.pair)
+	case b.id != 0:
+		return a.pair.MatchOut(b.flow)
+	}
+	return b.replaces == nil || a.pair.Covers(b.pair)
+}
+
+// again asks once more for what another one's child SA was to do for.
+func (k *keyer) again(a *acquire) {
+	a.ahead = nil
+	k.mail.post(func(now time.Time) { k.request(now, a) })
 }
 
 // reaches tells whether the SA's peer may own what the acquire wants. Before the peer is
@@ -133,8 +159,8 @@ func (k *keyer) childRequest(a *acquire) (*ike.ChildRequest, error) {
 		Name: a.conf.Name, Ref: a.ref, SPI: spi, Proposals: a.proposals(), Pair: a.pair, Transport: a.conf.Transport,
 		Terms: a.conf.Terms,
 	}
-	if len(a.wait) > 0 {
-		req.Packet = a.wait[0].flow
+	if a.id != 0 {
+		req.Packet = a.flow
 	}
 	return req, nil
 }
@@ -149,10 +175,18 @@ func (a *acquire) proposals() []wire.Proposal {
 // initiate starts an IKE SA with one of the connection's addresses. The first acquire
 // rides in IKE_AUTH. Host names are resolved beside the keyer's goroutine.
 func (k *keyer) initiate(now time.Time, c *Conn, remote int, as []*acquire) {
+	apart := as[0].replaces != nil // beside an IKE SA that stands
+	if first := k.lookups[c]; first != nil && !apart {
+		k.lookups[c] = append(first, as...)
+		return
+	}
 	r := c.Remotes[remote]
 	if r.Host == "" {
 		k.start(now, c, remote, netip.AddrPortFrom(r.Addr, r.Port), as)
 		return
+	}
+	if !apart {
+		k.lookups[c] = as
 	}
 	k.resolving.Go(func() {
 		ctx, cancel := context.WithTimeout(k.ctx, resolveTimeout)
@@ -161,6 +195,10 @@ func (k *keyer) initiate(now time.Time, c *Conn, remote int, as []*acquire) {
 		// a name that an application dials.
 		addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", r.Host)
 		k.mail.post(func(now time.Time) {
+			if !apart {
+				as = k.lookups[c]
+				delete(k.lookups, c)
+			}
 			switch {
 			case err == nil && len(addrs) > 0:
 				k.start(now, c, remote, netip.AddrPortFrom(addrs[0].Unmap(), r.Port), as)
@@ -221,6 +259,9 @@ func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as 
 			s.waiting = append(s.waiting, a.ref)
 			continue
 		}
+		if a.replaces == nil && k.join(s, a) {
+			continue
+		}
 		req, err := k.childRequest(a)
 		if err != nil {
 			k.failAcquire(a.ref, err)
@@ -279,9 +320,9 @@ func (k *keyer) takeOver(s *ikeSA) (as []*acquire) {
 	return as
 }
 
-// failAcquire ends an acquire. What the peer said under the SA's keys, and what we
-// decided ourselves, is final and fails a pending Dial; silence and what anybody could
-// have sent is loss (RFC 5660, Section 2: LATCH-13).
+// failAcquire ends an acquire, and those behind it. What the peer said under the SA's keys,
+// and what we decided ourselves, is final and fails a pending Dial; silence and what
+// anybody could have sent is loss (RFC 5660, Section 2: LATCH-13).
 func (k *keyer) failAcquire(ref uint64, err error) {
 	a := k.acquires[ref]
 	if a == nil {
@@ -295,8 +336,11 @@ func (k *keyer) failAcquire(ref uint64, err error) {
 	if x := a.replaces; x != nil {
 		k.mail.post(func(now time.Time) { k.succeeded(now, x, true) })
 	}
-	for _, w := range a.wait {
-		k.dp.FailAcquire(w.id, err, final(err))
+	if a.id != 0 {
+		k.dp.FailAcquire(a.id, err, final(err))
+	}
+	for _, b := range a.behind {
+		k.failAcquire(b.ref, err)
 	}
 }
 
@@ -310,10 +354,10 @@ func (k *keyer) done(now time.Time, a *acquire) {
 	k.succeeded(now, a.replaces, false)
 }
 
-// tell answers those who asked by name.
+// tell answers who asked by name.
 func (a *acquire) tell(err error) {
-	for _, c := range a.done {
-		c <- err
+	if a.done != nil {
+		a.done <- err
 	}
 }
 
@@ -357,6 +401,9 @@ func (k *keyer) explain(now time.Time, f ts.Flow) error {
 
 // standing says what became of an acquire so far.
 func (k *keyer) standing(now time.Time, a *acquire) error {
+	if a.ahead != nil {
+		a = a.ahead
+	}
 	for s := range k.roster.ofConn(a.conf.Conn) {
 		if slices.Contains(s.waiting, a.ref) && s.tries.sends > 0 {
 			err := fmt.Errorf("connection %s: %s", a.conf.Conn.Name, s.tries.describe(now))

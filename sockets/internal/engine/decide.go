@@ -235,9 +235,9 @@ func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
 	k.answered(now, s, o.Ref, c)
 }
 
-// answered ends the acquire that child c came for. A packet that the peer's narrowing left
-// out, or whose socket demands more, would wait for ever: its dial is told, and a child
-// that repeats another one is given back.
+// answered ends the acquire that child c came for, and those behind it that it serves. A
+// packet that the peer's narrowing left out, or whose socket demands more, would wait for
+// ever: its dial is told, and a child that repeats another one is given back.
 func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child) {
 	a := k.acquires[ref]
 	delete(k.acquires, ref)
@@ -247,23 +247,30 @@ func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child)
 	}
 	k.done(now, a)
 	k.watch(now, s)
-	helps := len(a.wait) == 0
-	var err error
-	for _, w := range a.wait {
-		if c.Pair.MatchOut(w.flow) {
-			helps = true
-			err = fmt.Errorf("engine: child SA %s with %s has %s in %s mode, which the socket does not accept",
-				c.Name, s.name(), c.Suite, c.Mode)
-		} else {
-			err = fmt.Errorf("engine: %s narrowed child SA %s to %s, which leaves out %s", s.name(), c.Name, c.Pair, w.flow)
+	helps := false
+	for _, b := range a.behind {
+		if b.id != 0 && k.dp.Waiting(b.id) {
+			k.again(b)
+			continue
 		}
-		k.dp.FailAcquire(w.id, err, true) // does nothing if the child served what waited
+		helps = true
+		k.done(now, b)
 	}
+	if a.id == 0 {
+		return
+	}
+	if c.Pair.MatchOut(a.flow) {
+		k.dp.FailAcquire(a.id, fmt.Errorf("engine: child SA %s with %s has %s in %s mode, which the socket does not accept",
+			c.Name, s.name(), c.Suite, c.Mode), true) // does nothing if the child served what waited
+		return
+	}
+	err := fmt.Errorf("engine: %s narrowed child SA %s to %s, which leaves out %s", s.name(), c.Name, c.Pair, a.flow)
+	k.dp.FailAcquire(a.id, err, true)
 	if helps {
 		return
 	}
 	e := s.childEvent(EventTSMismatch, c)
-	e.Err, e.Offers = err, Offers{Peer: []string{c.Pair.String()}, Ours: []string{a.pair.String()}, First: "packet: " + a.wait[0].flow.String()}
+	e.Err, e.Offers = err, Offers{Peer: []string{c.Pair.String()}, Ours: []string{a.pair.String()}, First: "packet: " + a.flow.String()}
 	k.report(now, e)
 	for _, other := range s.children {
 		if other != c && other.Name == c.Name && other.OutSPI() != 0 && other.Pair.Covers(c.Pair) {

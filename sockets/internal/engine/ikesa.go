@@ -275,6 +275,15 @@ func (k *keyer) childFailed(now time.Time, s *ikeSA, o *ike.ChildFailed) {
 		}
 	}
 	s.settle(o.Ref)
+	if a := k.acquires[o.Ref]; a != nil {
+		a.behind = slices.DeleteFunc(a.behind, func(b *acquire) bool {
+			if b.pair.Equal(a.pair) {
+				return false // the answer would be the same
+			}
+			k.again(b)
+			return true
+		})
+	}
 	k.failAcquire(o.Ref, o.Err)
 }
 

@@ -45,6 +45,7 @@ type keyer struct {
 	wanted    wanted
 	delays    delays
 	acquires  map[uint64]*acquire
+	lookups   map[*Conn][]*acquire // that wait for where their peer's name leads
 	lastRef   uint64
 	lastNum   uint64
 	strangers int // IKE SAs with anonymous peers that came to us

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/btns-go/btns/ike"
@@ -32,7 +31,7 @@ func (e *Engine) Initiate(ctx context.Context, name string) error {
 			done <- fmt.Errorf("engine: connection %s has no remote_addrs: its peer comes to us", cc.Conn.Name)
 			return
 		}
-		e.k.request(now, &acquire{ref: e.k.ref(), conf: cc, pair: cc.Pair, done: []chan<- error{done},
+		e.k.request(now, &acquire{ref: e.k.ref(), conf: cc, pair: cc.Pair, done: done,
 			alone: e.k.conns[name] != nil && cc.Conn.Childless == ike.ChildlessForce})
 	})
 	if !posted {
@@ -46,7 +45,7 @@ func (e *Engine) Initiate(ctx context.Context, name string) error {
 	err := context.Cause(ctx)
 	e.ask(func(now time.Time) {
 		for _, a := range e.k.acquires {
-			if slices.Contains(a.done, chan<- error(done)) {
+			if a.done == chan<- error(done) {
 				err = fmt.Errorf("%w: %w", err, e.k.standing(now, a))
 			}
 		}

@@ -51,7 +51,7 @@ func (k *keyer) cleared(now time.Time, s *ikeSA) {
 		return
 	}
 	for _, a := range k.acquires {
-		if a.replaces == x && (len(a.wait) > 0 || len(a.done) > 0) {
+		if a.replaces == x && a.matters() {
 			return // somebody has come to count on it
 		}
 	}
@@ -155,7 +155,7 @@ func (k *keyer) endSuccession(x *succession) {
 			continue
 		}
 		a.replaces = nil
-		if x.new == nil {
+		if x.new == nil && !a.matters() {
 			delete(k.acquires, ref)
 		}
 	}
