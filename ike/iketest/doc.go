@@ -13,6 +13,9 @@
 // test plays a peer that breaks any rule it likes. [Host.Talk] has packets pass under real
 // ESP while all that happens, and Sim.Traffic counts what becomes of them.
 //
+// A [Transcript] is a host's conversation with a peer that nobody here wrote: recorded by
+// cmd/internal/interop, kept in testdata/transcripts, replayed octet for octet.
+//
 // # Concurrency
 //
 // A Sim and its hosts belong to one goroutine. Nothing in it sleeps or reads a clock.

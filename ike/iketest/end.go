@@ -93,6 +93,9 @@ func (e *End) carryOut(o ike.Output) {
 	defer e.recovers(o)
 	if ev, ok := o.(ike.Event); ok {
 		e.Events = append(e.Events, ev)
+		if h.OnEvent != nil {
+			h.OnEvent(e, ev)
+		}
 		switch o.(type) {
 		case *ike.SPIReleased, *ike.ChildFailed: // the end of a command that came too late
 		default:

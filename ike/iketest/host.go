@@ -54,6 +54,8 @@ type Host struct {
 	Refuse wire.NotifyType
 	// Answer, if not nil, may replace what the host would answer to Work.
 	Answer func(w ike.Work, r ike.WorkResult) ike.WorkResult
+	// OnEvent, if not nil, is told of all events.
+	OnEvent func(e *End, ev ike.Event)
 
 	Gate *gate.Gate
 	Ends []*End

@@ -5,6 +5,7 @@ package interop
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -19,6 +20,14 @@ import (
 const (
 	NearAddr = "192.0.2.1" // where btns runs
 	FarAddr  = "192.0.2.2" // where the peer runs
+)
+
+// The same, with the ports of IKE and of IKE and ESP in UDP (RFC 3948).
+var (
+	NearIKE  = netip.MustParseAddrPort(NearAddr + ":500")
+	FarIKE   = netip.MustParseAddrPort(FarAddr + ":500")
+	NearNATT = netip.MustParseAddrPort(NearAddr + ":4500")
+	FarNATT  = netip.MustParseAddrPort(FarAddr + ":4500")
 )
 
 // link is the name of the link in both hosts of a pair.

@@ -70,6 +70,17 @@ func Prepare(t testing.TB) string {
 	return dir
 }
 
+// Version is what charon says it is.
+func Version(t testing.TB) string {
+	t.Helper()
+	interop.Need(t, charon)
+	out, err := exec.Command(charon, "--version").Output()
+	if err != nil {
+		t.Fatalf("charon --version: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // Start runs charon on a host, with the text of a swanctl.conf; dir is Prepare's, or "".
 func Start(t testing.TB, ns *interop.NS, dir, conf string) *Daemon {
 	t.Helper()
