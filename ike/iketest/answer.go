@@ -84,17 +84,12 @@ func (e *End) verify(w *ike.WorkVerify) *ike.VerifyResult {
 	switch {
 	case h.Key == nil:
 		err = auth.VerifyPSK(w.PRF, h.Secret, &w.Auth, w.Octets)
-	case h.Trust != nil && w.SPKI != nil && !slices.ContainsFunc(h.Trust, func(k []byte) bool { return bytes.Equal(k, w.SPKI) }):
+	case w.SPKI == nil:
+		err = errors.New("no bare key")
+	case h.Trust != nil && !slices.ContainsFunc(h.Trust, func(k []byte) bool { return bytes.Equal(k, w.SPKI) }):
 		err = errors.New("key is not trusted")
-	case w.SPKI != nil:
+	default:
 		err = auth.VerifySPKI(w.SPKI, &w.Auth, w.Octets, auth.Rules{})
-	default: // a peer without BTNS may leave it to us to know its key
-		err = errors.New("no bare key, and none known")
-		for _, k := range h.Trust {
-			if err = auth.VerifySPKI(k, &w.Auth, w.Octets, auth.Rules{}); err == nil {
-				break
-			}
-		}
 	}
 	return &ike.VerifyResult{OK: err == nil, Err: err, Peer: w.AssertedID.String()}
 }

@@ -117,7 +117,7 @@ func (u *Setup) host(s *Sim) *Host {
 		h.Secret = auth.NewPSK([]byte(u.Secret))
 	} else {
 		h.UseKey(u.PrivateKey())
-		h.Trust = [][]byte{u.Trust}
+		h.Trust, h.Answer = [][]byte{u.Trust}, u.known
 	}
 	h.Config.Local.ID = wire.ID{IType: wire.IDFQDN, Data: []byte(u.ID)}
 	if u.Cookies {
@@ -128,4 +128,14 @@ func (u *Setup) host(s *Sim) *Host {
 		h.Gate = g
 	}
 	return h
+}
+
+// known verifies a peer that shows no bare key with the one we know.
+func (u *Setup) known(w ike.Work, r ike.WorkResult) ike.WorkResult {
+	v, ok := w.(*ike.WorkVerify)
+	if !ok || v.SPKI != nil {
+		return r
+	}
+	err := auth.VerifySPKI(u.Trust, &v.Auth, v.Octets, auth.Rules{})
+	return &ike.VerifyResult{OK: err == nil, Err: err, Peer: v.AssertedID.String()}
 }
