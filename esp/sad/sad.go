@@ -165,6 +165,15 @@ func (t *Table[T]) Known(spi uint32) bool {
 	return t.taken(spi)
 }
 
+// Reserved reports whether an SPI is reserved and not installed. It takes the lock: it is
+// not for each packet.
+func (t *Table[T]) Reserved(spi uint32) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.reserved[spi]
+	return ok
+}
+
 // Install puts v under spi and ends the reservation of spi, if there is one. It
 // fails, and changes nothing, with ErrReserved, ErrNil, ErrInUse or ErrQuarantined.
 func (t *Table[T]) Install(spi uint32, v *T) error {

@@ -30,6 +30,7 @@ const (
 	DropRemoved                  // out: the child was removed meanwhile
 	DropSend                     // out: refused by the wire
 	DropSPI                      // in: no SA has this SPI
+	DropEarly                    // in: came before its SA, and was one too many or waited in vain
 	DropInLimit                  // in: the SA has reached a hard limit
 	DropESP                      // in: refused by the SA: replay, integrity, padding … (see Child.Stats)
 	DropInner                    // in: the inner packet is malformed
@@ -93,6 +94,8 @@ func dropName(d Drop) string {
 		return "in_limit"
 	case DropSPI:
 		return "in_spi"
+	case DropEarly:
+		return "in_early"
 	case DropESP:
 		return "in_esp"
 	case DropInner:
@@ -141,7 +144,7 @@ type counters struct {
 	delivered, coalesced  atomic.Uint64
 	clearOut, clearIn     atomic.Uint64
 	ikeIn, ikeOut         atomic.Uint64
-	held, acquires        atomic.Uint64
+	held, early, acquires atomic.Uint64
 	fragmented, assembled atomic.Uint64
 }
 
@@ -166,6 +169,7 @@ type Stats struct {
 	IKEIn       uint64 `json:"ike_in"`      // IKE datagrams handed to Config.IKE
 	IKEOut      uint64 `json:"ike_out"`     // IKE datagrams sent
 	Held        uint64 `json:"held"`        // packets that waited for an SA
+	Early       uint64 `json:"early"`       // ESP packets that came before their SA and were kept for it
 	Acquires    uint64 `json:"acquires"`    // requests made
 	Fragmented  uint64 `json:"fragmented"`  // inner packets cut into fragments
 	Reassembled uint64 `json:"reassembled"` // inner packets put together
@@ -174,6 +178,8 @@ type Stats struct {
 		Children      int `json:"children"`
 		HeldPackets   int `json:"held_packets"`
 		HeldBytes     int `json:"held_bytes"`
+		EarlyPackets  int `json:"early_packets"`
+		EarlyBytes    int `json:"early_bytes"`
 		Requests      int `json:"requests"`
 		Embryos       int `json:"embryos"`
 		FragmentBytes int `json:"fragment_bytes"`
@@ -227,7 +233,7 @@ func (p *Path) snapshot() Stats {
 		Delivered: c.delivered.Load(), Coalesced: c.coalesced.Load(),
 		ClearOut: c.clearOut.Load(), ClearIn: c.clearIn.Load(),
 		IKEIn: c.ikeIn.Load(), IKEOut: c.ikeOut.Load(),
-		Held: c.held.Load(), Acquires: c.acquires.Load(),
+		Held: c.held.Load(), Early: c.early.Load(), Acquires: c.acquires.Load(),
 		Fragmented: c.fragmented.Load(), Reassembled: c.assembled.Load(),
 	}
 	for i := range c.drops {
@@ -235,6 +241,7 @@ func (p *Path) snapshot() Stats {
 	}
 	s.Now.Children = p.sad.Len()
 	s.Now.HeldPackets, s.Now.HeldBytes = p.held.Len()
+	s.Now.EarlyPackets, s.Now.EarlyBytes = p.early.len()
 	s.Now.Requests = p.requests.len()
 	s.Now.Embryos = p.embryos.len()
 	s.Now.FragmentBytes = int(p.fragBytes.Load())

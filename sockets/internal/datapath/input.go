@@ -31,11 +31,17 @@ func (p *Path) newReceiver() *receiver {
 		n = receiveBatch
 	}
 	n = min(n, maxReceiveBatch)
-	r := &receiver{p: p, bufs: make([][]byte, n), pkts: make([]tun.Packet, n), esp: make([]esp.Packet, n),
-		idx: make([]int, n), done: make([]bool, n)}
+	r := p.scratch(n)
+	r.pkts, r.done, r.bufs = make([]tun.Packet, n), make([]bool, n), make([][]byte, n)
 	for i := range r.bufs {
 		r.bufs[i] = make([]byte, tun.BufSize)
 	}
+	return r
+}
+
+// scratch is a receiver for n packets that have been received already.
+func (p *Path) scratch(n int) *receiver {
+	r := &receiver{p: p, esp: make([]esp.Packet, n), idx: make([]int, n)}
 	r.merge.init(p, n)
 	return r
 }
@@ -134,12 +140,23 @@ func (r *receiver) group(pkts []tun.Packet, i int, now time.Time) {
 	}
 	c := p.sad.Lookup(spi)
 	if c == nil {
-		p.count.dropN(DropSPI, n)
-		p.stranger(&pkts[i], spi, now)
-		return
+		var stranger bool
+		if c, stranger = p.precede(spi, pkts, r.idx[:n], now); c == nil {
+			if stranger {
+				p.count.dropN(DropSPI, n)
+				p.stranger(&pkts[i], spi, now)
+			}
+			return
+		}
 	}
 	c.gate.RLock()
 	defer c.gate.RUnlock()
+	r.open(c, pkts, n, now)
+}
+
+// open takes in the first n packets in r.esp, which are those of pkts at r.idx, under c, whose gate the caller has.
+func (r *receiver) open(c *Child, pkts []tun.Packet, n int, now time.Time) {
+	p := r.p
 	if c.closed {
 		p.count.dropN(DropSPI, n)
 		return

@@ -36,14 +36,25 @@ func (p *Path) installInbound(c *Child, key esp.Key) error {
 	if err != nil {
 		return fmt.Errorf("datapath: child %q: %w", c.Name, err)
 	}
+	// What comes from here on waits for what came before.
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	if err := p.enter(c, in); err != nil {
+		in.Zero()
+		return err
+	}
+	p.arrived(c)
+	return nil
+}
+
+// enter makes c findable.
+func (p *Path) enter(c *Child, in *esp.Inbound) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed.Load() {
-		in.Zero()
 		return net.ErrClosed
 	}
 	if c.in != nil {
-		in.Zero()
 		return errors.New("datapath: child is installed already")
 	}
 	c.in, c.since = in, p.coarse()
@@ -55,7 +66,6 @@ func (p *Path) installInbound(c *Child, key esp.Key) error {
 	c.verify = c.VerifyInner || c.Mode == esp.ModeTunnel && !oneAddr(c.Pair.Remote).IsValid()
 	c.path.Store(&pathState{path: c.Path})
 	if err := p.sad.Install(c.InSPI, c); err != nil {
-		in.Zero()
 		c.in = nil
 		return fmt.Errorf("datapath: child %q: %w", c.Name, err)
 	}

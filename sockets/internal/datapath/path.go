@@ -104,6 +104,7 @@ type Path struct {
 	// With locks of their own.
 	requests requests
 	embryos  embryos
+	early    early
 	clear    Child // what clear packets come under: a tag and a reassembler
 
 	fragMu   sync.Mutex // guards fragging
@@ -139,10 +140,11 @@ func (p *Path) Policy() *spd.DB { return p.policy.Load() }
 // ReserveSPI returns a random unused SPI for a child to be installed with InstallInbound, or to be released.
 func (p *Path) ReserveSPI() (uint32, error) { return p.sad.Reserve(p.now()) }
 
-// ReleaseSPI gives back a reserved SPI that was not used.
-func (p *Path) ReleaseSPI(spi uint32) { p.sad.Release(spi, p.now()) }
+// ReleaseSPI gives back a reserved SPI that was not used. What came for it is dropped.
+func (p *Path) ReleaseSPI(spi uint32) { p.releaseSPI(spi) }
 
-// InstallInbound makes c receive. c.InSPI must be reserved. key may be erased by the caller afterwards.
+// InstallInbound makes c receive; what came for it already is delivered before it returns. c.InSPI must be reserved. key may
+// be erased by the caller afterwards. Not from a callback.
 func (p *Path) InstallInbound(c *Child, key esp.Key) error { return p.installInbound(c, key) }
 
 // InstallOutbound makes c send, with the peer's SPI; held packets that fit it go out before it returns. key may be erased by

@@ -109,6 +109,7 @@ func (p *Path) tick() {
 	p.requests.takeMatch(func(q *request) bool { return !now.Before(q.until) })
 	p.sweepEmbryos(now)
 	p.sweepFragments(now)
+	p.sweepEarly(now)
 }
 
 func (p *Path) close() error {
@@ -132,6 +133,7 @@ func (p *Path) close() error {
 		p.remove(spi)
 	}
 	p.count.dropN(DropFragmentTime, p.clear.reasm.close(p))
+	p.count.dropN(DropEarly, len(p.early.take(func(*earlyPacket) bool { return true })))
 	for _, f := range p.embryos.old(p.now().Add(time.Hour)) {
 		if e := p.embryos.take(f); e != nil && e.grip != nil {
 			e.grip.release(p.cfg.Latches)
