@@ -69,6 +69,9 @@ func (c Config) Check() (warnings []string, err error) {
 		return nil, err
 	}
 	warnings = out.PAD.Warnings()
+	if len(c.Connections)+len(c.Policies) == 0 {
+		warnings = append(warnings, "no connections and no policies: nothing passes this host")
+	}
 	for _, conn := range out.Conns {
 		if why := conn.PSK.Weak(); !conn.PSK.Empty() && why != "" {
 			warnings = append(warnings, "connection "+conn.Name+": "+why)
@@ -292,24 +295,31 @@ func remotes(in *Connection) ([]engine.Remote, error) {
 			out = append(out, engine.Remote{Addr: a.Unmap(), Port: port})
 			continue
 		}
-		if ap, err := netip.ParseAddrPort(w); err == nil {
-			out = append(out, engine.Remote{Addr: ap.Addr().Unmap(), Port: ap.Port()})
-			continue
-		}
 		r := engine.Remote{Host: w, Port: port}
 		if h, p, err := net.SplitHostPort(w); err == nil {
 			n, err := strconv.ParseUint(p, 10, 16)
-			if err != nil {
-				return nil, fmt.Errorf("%q has no port number behind its colon", w)
+			if err != nil || n == 0 {
+				return nil, fmt.Errorf("%q has no port to send to behind its colon", w)
 			}
 			r.Host, r.Port = h, uint16(n)
 		}
-		if r.Host == "" || strings.ContainsAny(r.Host, " /%:") {
+		if a, err := netip.ParseAddr(r.Host); err == nil {
+			out = append(out, engine.Remote{Addr: a.Unmap(), Port: r.Port})
+			continue
+		}
+		if r.Host == "" || strings.ContainsAny(r.Host, " /%:") || numeric(r.Host) {
 			return nil, fmt.Errorf("%q is no address and no host name", w)
 		}
 		out = append(out, r)
 	}
 	return out, nil
+}
+
+// numeric tells of a name that ends in a number, which no host's does (RFC 1123, Section 2.1):
+// an address that is wrong.
+func numeric(host string) bool {
+	_, err := strconv.ParseUint(host[strings.LastIndexByte(host, '.')+1:], 10, 64)
+	return err == nil
 }
 
 // local compiles who we are to the peer.

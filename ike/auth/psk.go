@@ -43,6 +43,24 @@ func ParsePSK(s string) (PSK, error) {
 	return PSK{b}, nil
 }
 
+// LoadPSK reads a secret from a file, as [ParsePSK] does but for the end of its last line. If
+// others than its owner may read the file that is logged as a warning; log may be nil.
+func LoadPSK(path string, log *slog.Logger) (PSK, error) {
+	data, mode, err := readKeyFile(path)
+	if err != nil {
+		return PSK{}, err
+	}
+	defer clear(data)
+	psk, err := ParsePSK(strings.TrimRight(string(data), "\r\n"))
+	if err != nil {
+		return PSK{}, &KeyFileError{Path: path, Err: err}
+	}
+	if log != nil && readableByOthers(mode) {
+		log.Warn("secret file is readable by others than its owner", "file", path, "mode", mode.Perm().String())
+	}
+	return psk, nil
+}
+
 // Clone returns a PSK with octets of its own, which Zero of the other leaves alone.
 func (p PSK) Clone() PSK { return NewPSK(p.secret) }
 

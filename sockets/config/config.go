@@ -81,8 +81,8 @@ func (r *reader) parse(path string, b []byte, log *slog.Logger) (out *File, err 
 	if len(b) > maxFile {
 		return nil, &Error{File: path, Msg: fmt.Sprintf("larger than %d bytes", maxFile)}
 	}
-	if deep(b) {
-		return nil, &Error{File: path, Msg: fmt.Sprintf("nested more than %d levels deep", maxDepth)}
+	if line := deep(b); line > 0 {
+		return nil, &Error{File: path, Line: line, Column: 1, Msg: fmt.Sprintf("nested more than %d levels deep", maxDepth)}
 	}
 	defer func() {
 		// The YAML parser is somebody else's: what it does not expect must not end a host
@@ -99,8 +99,14 @@ func (r *reader) parse(path string, b []byte, log *slog.Logger) (out *File, err 
 		log = slog.New(slog.DiscardHandler)
 	}
 	d := &decoder{r: r, dir: filepath.Dir(path), log: log, file: &File{Path: path}}
+	read := false
 	for _, body := range doc.Docs {
-		if body.Body != nil {
+		switch {
+		case body.Body == nil:
+		case read:
+			r.failf(r.node(body.Body, "second document"), "a file is one document: the first ends at the line before, with ---")
+		default:
+			read = true
 			d.root(r.node(body.Body, ""))
 		}
 	}
@@ -141,16 +147,17 @@ func parent(path string) string {
 	return path[:max(i, 0)]
 }
 
-// deep tells whether the text could be nested deeper than maxDepth, before a recursive
-// parser sees it: by brackets, or by indentation.
-func deep(b []byte) bool {
-	brackets := 0
+// deep is the line from which on the text could be nested deeper than maxDepth, found before
+// a recursive parser sees it: by brackets, or by indentation. 0: nowhere.
+func deep(b []byte) int {
+	brackets, line := 0, 1
 	indents := []int{}
 	lineStart, indent := true, 0
 	for _, c := range b {
 		switch {
 		case c == '\n':
 			lineStart, indent = true, 0
+			line++
 			continue
 		case lineStart && (c == ' ' || c == '-'):
 			indent++
@@ -169,8 +176,8 @@ func deep(b []byte) bool {
 			brackets = max(0, brackets-1)
 		}
 		if brackets+len(indents) > maxDepth {
-			return true
+			return line
 		}
 	}
-	return false
+	return 0
 }

@@ -150,7 +150,19 @@ func TestRefused(t *testing.T) {
 		{"key in no error", "policies: {p: {manual: {key_in: 0xzz11223344}}}\n", "no hexadecimal key"},
 		{"aead by hand", "policies: {p: {local_ts: 10.0.0.1, remote_ts: 10.0.0.2, manual: {spi_in: 256, spi_out: 256, suite: aes256gcm16, local: 192.0.2.1, remote: 192.0.2.2, key_in: 00, key_out: 01}}}\n", "policies.p.manual"},
 		{"tun without addresses", "wire: {tun: btns0}\n", "who we are on the outside"},
-		{"two listens", "forwards: [{to: \"1.2.3.4:5\"}]\n", "listen and to are needed"},
+		{"no listen", "forwards: [{to: \"1.2.3.4:5\"}]\n", "listen and to are needed"},
+		{"one port twice", "forwards:\n  - {listen: 8080, to: \"1.2.3.4:5\"}\n  - {listen: 8080, to: \"1.2.3.4:6\"}\n", "f.yaml:3:5: forwards[1]: forwards[0] listens on tcp 127.0.0.1:8080 already"},
+		{"port too large", "listen: [\":70000\"]\n", `f.yaml:1:10: listen[0]: ":70000": "70000" is no port from 0 to 65535`},
+		{"destination without port", "forwards: [{listen: 80, to: \"1.2.3.4\"}]\n", `f.yaml:1:29: forwards[0].to: "1.2.3.4" is no address with a port`},
+		{"destination's port too large", "forwards: [{listen: 80, to: \"1.2.3.4:70000\"}]\n", `"70000" is no port from 0 to 65535`},
+		{"destination's port is 0", "expose: [{listen: 80, to: 0}]\n", "no port 0 to go to"},
+		{"second document", "mtu: 1400\n---\nmtu: 1300\n", "f.yaml:3:4: second document: a file is one document"},
+		{"alias", "name: &a x\nlisten: *a\n", "f.yaml:2:9: listen: expected one word, found an alias"},
+		{"missing secret file", "secrets: {ike-m: {id: a, file: nowhere.psk}}\n", "f.yaml:1:32: secrets.ike-m.file: auth: key file nowhere.psk: no such file"},
+		{"deep", "name: x\naddresses: " + strings.Repeat("[", 40), "f.yaml:2:1: nested more than 32 levels deep"},
+		{"no address and no name", "connections: {m: {remote_addrs: 300.0.0.2}}\n", `"300.0.0.2" is no address and no host name`},
+		{"peer's port is 0", "connections: {m: {remote_addrs: \"192.0.2.1:0\"}}\n", `"192.0.2.1:0" has no port to send to behind its colon`},
+		{"peer's port is a word", "connections: {m: {remote_addrs: \"moon.example:ike\"}}\n", `"moon.example:ike" has no port to send to behind its colon`},
 		{"ike version 1", "connections: {m: {version: 1}}\n", "only 2"},
 		{"clear without a wire for it", "policies: {p: {policy: clear}}\n", "clear"},
 		{"nothing says what the peer owns", "connections: {m: {local: {auth: psk, id: a}, remote: {auth: psk, id: b}}}\nsecrets: {ike: {secret: abcdefghijklmnopqrstuvwx}}\n", "connections.m.children"},
@@ -166,6 +178,9 @@ func TestRefused(t *testing.T) {
 			}
 			if !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got  %q\nwant %q", err, tt.want)
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("one mistake is told as several: %q", err)
 			}
 			if strings.Contains(err.Error(), "11223344") {
 				t.Error("the message repeats a key")
@@ -183,6 +198,19 @@ func TestAllErrorsAtOnce(t *testing.T) {
 	for _, want := range []string{"f.yaml:1:", "f.yaml:2:", "f.yaml:4:"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v misses %s", err, want)
+		}
+	}
+}
+
+// A file without a connection is a good one, of a host that can do nothing.
+func TestEmptyFileIsWarnedOf(t *testing.T) {
+	for _, text := range []string{"", "# nothing yet\n", "mtu: 1400\n---\n"} {
+		f, err := Parse("f.yaml", []byte(text), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if warnings, err := f.Check(); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "no connections") {
+			t.Errorf("%q: %q, %v", text, warnings, err)
 		}
 	}
 }

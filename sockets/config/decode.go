@@ -4,11 +4,9 @@ import (
 	"crypto"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -26,7 +24,9 @@ import (
 	"github.com/btns-go/btns/sockets"
 )
 
-func newReader(file string) *reader { return &reader{file: file, at: map[string]*token.Token{}} }
+func newReader(file string) *reader {
+	return &reader{file: file, told: map[string]bool{}, at: map[string]*token.Token{}}
+}
 
 func (r *reader) positions() map[string]position {
 	out := make(map[string]position, len(r.at))
@@ -140,16 +140,9 @@ func (d *decoder) publicKeys(n node) []crypto.PublicKey {
 func (d *decoder) listen(n node) []string {
 	var out []string
 	for _, i := range n.items() {
-		w := i.text()
-		if _, _, err := net.SplitHostPort(w); err != nil {
-			if _, perr := strconv.ParseUint(w, 10, 16); perr == nil {
-				w = ":" + w
-			} else {
-				d.r.failf(i, "%q is no address with a port: write \":4500\" or \"192.0.2.1:4500\"", w)
-				continue
-			}
+		if w := d.hostPort(i, true); w != "" {
+			out = append(out, w)
 		}
-		out = append(out, w)
 	}
 	return out
 }
@@ -199,16 +192,14 @@ func (d *decoder) secretsSection(n node) {
 		}
 		var s pad.PSK
 		given := false
-		read := func(n node, text string) {
+		read := func(n node, psk auth.PSK, err error) {
 			if given {
 				d.r.failf(n, "a secret was given already")
 			}
-			given = true
-			psk, err := auth.ParsePSK(text)
 			if err != nil {
 				d.r.fail(n, err)
 			}
-			s.Secret = psk
+			given, s.Secret = true, psk
 		}
 		e.val.fields(map[string]func(node){
 			"id": func(n node) {
@@ -221,14 +212,13 @@ func (d *decoder) secretsSection(n node) {
 					s.IDs = append(s.IDs, id)
 				}
 			},
-			"secret": func(n node) { read(n, n.text()) },
+			"secret": func(n node) {
+				psk, err := auth.ParsePSK(n.text())
+				read(n, psk, err)
+			},
 			"file": func(n node) {
-				b, err := os.ReadFile(d.path(n.text()))
-				if err != nil {
-					d.r.fail(n, err)
-					return
-				}
-				read(n, strings.TrimRight(string(b), "\r\n"))
+				psk, err := auth.LoadPSK(d.path(n.text()), d.log)
+				read(n, psk, err)
 			},
 		})
 		if !given {
@@ -446,6 +436,7 @@ func (d *decoder) manual(n node) *spd.Manual {
 
 func (d *decoder) forwards(n node, outward bool) []Forward {
 	var out []Forward
+	taken := map[Forward]string{}
 	for _, i := range n.items() {
 		f := Forward{Network: "tcp"}
 		i.fields(map[string]func(node){
@@ -463,6 +454,11 @@ func (d *decoder) forwards(n node, outward bool) []Forward {
 			// A port open to everybody is a hole into the tunnel: it must be said.
 			f.Listen = "127.0.0.1" + f.Listen
 		}
+		at := Forward{Network: f.Network, Listen: f.Listen}
+		if other := taken[at]; other != "" && !strings.HasSuffix(at.Listen, ":0") {
+			d.r.failf(i, "%s listens on %s %s already", other, f.Network, f.Listen)
+		}
+		taken[at] = i.path
 		out = append(out, f)
 	}
 	return out
@@ -471,15 +467,34 @@ func (d *decoder) forwards(n node, outward bool) []Forward {
 // hostPort reads "host:port"; a bare port is ":port" to listen on, and local to go to.
 func (d *decoder) hostPort(n node, listen bool) string {
 	w := n.text()
-	if p, err := strconv.ParseUint(w, 10, 16); err == nil {
+	if _, err := strconv.ParseUint(w, 10, 16); err == nil {
 		if listen {
-			return fmt.Sprintf(":%d", p)
+			w = ":" + w
+		} else {
+			w = "127.0.0.1:" + w
 		}
-		return fmt.Sprintf("127.0.0.1:%d", p)
 	}
-	if _, _, err := net.SplitHostPort(w); err != nil {
-		d.r.failf(n, "%q is no address with a port", w)
+	if !d.port(n, w, listen) {
 		return ""
 	}
 	return w
+}
+
+// port refuses what has no port behind its last colon. Port 0 is the system's choice and
+// nowhere to go to.
+func (d *decoder) port(n node, w string, listen bool) bool {
+	_, port, err := net.SplitHostPort(w)
+	if err != nil {
+		d.r.failf(n, "%q is no address with a port, as 192.0.2.1:4500 is", w)
+		return false
+	}
+	switch p, err := net.LookupPort("ip", port); {
+	case err != nil || port == "":
+		d.r.failf(n, "%q: %q is no port from 0 to 65535", w, port)
+	case p == 0 && !listen:
+		d.r.failf(n, "%q: there is no port 0 to go to", w)
+	default:
+		return true
+	}
+	return false
 }

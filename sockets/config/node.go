@@ -42,6 +42,7 @@ func (e *Error) Unwrap() error { return e.Err }
 type reader struct {
 	file string
 	errs []error
+	told map[string]bool         // paths that an error was told about, at them or below
 	at   map[string]*token.Token // where each key's value stands
 
 	known func(path, key string) // tests: told of every key that a mapping may have
@@ -54,9 +55,14 @@ func (r *reader) failf(n node, format string, args ...any) {
 	r.fail(n, fmt.Errorf(format, args...))
 }
 
+// fail tells of an error, unless it follows from one told already about the same value or
+// a part of it.
 func (r *reader) fail(n node, err error) {
-	if len(r.errs) >= maxErrors {
+	if len(r.errs) >= maxErrors || r.told[n.path] {
 		return
+	}
+	for p := n.path; p != "" && !r.told[p]; p = parent(p) {
+		r.told[p] = true
 	}
 	e := &Error{File: r.file, Path: n.path, Msg: err.Error(), Err: err}
 	if n.tok != nil {
@@ -198,6 +204,7 @@ func (n node) text() string {
 		return v.Value
 	case *ast.LiteralNode:
 		return v.Value.Value
+	case *ast.AliasNode: // a scalar to its package
 	case ast.ScalarNode:
 		return n.n.GetToken().Value
 	}
