@@ -50,7 +50,7 @@ func (o *IKEOptions) fill() error {
 	if o.Tunnels == 0 {
 		o.Tunnels = defaultTunnels
 	}
-	if n := o.Handshakes * o.Rounds; o.Handshakes < 1 || o.Rounds < 1 || n > maxTunnels || o.Tunnels > maxTunnels {
+	if o.Handshakes < 1 || o.Rounds < 1 || o.Handshakes > maxTunnels/o.Rounds || o.Tunnels > maxTunnels {
 		return fmt.Errorf("bench: %d handshakes in each of %d rounds, %d tunnels: want 1 to %d in all", o.Handshakes, o.Rounds, o.Tunnels, maxTunnels)
 	}
 	return nil

@@ -13,7 +13,8 @@ import (
 )
 
 func benchCmd() *cobra.Command {
-	cmd := &cobra.Command{Use: "bench", Short: "Measure, against a baseline in the same run"}
+	cmd := &cobra.Command{Use: "bench", Short: "Measure, against a baseline in the same run", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(benchESPCmd(), benchIKECmd())
 	return cmd
 }
@@ -26,7 +27,7 @@ func benchESPCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := bench.ESP(cmd.Context(), o)
 			if err != nil {
-				return fmt.Errorf("bench: %w", err)
+				return err
 			}
 			return printReport(cmd.OutOrStdout(), report, asJSON)
 		},
@@ -62,7 +63,7 @@ func benchIKECmd() *cobra.Command {
 			}
 			report, err := bench.IKE(cmd.Context(), o)
 			if err != nil {
-				return fmt.Errorf("bench: %w", err)
+				return err
 			}
 			return printReport(cmd.OutOrStdout(), report, asJSON)
 		},

@@ -96,6 +96,14 @@ func TestMistakes(t *testing.T) {
 		{"nobody there", []string{"status", "--control", filepath.Join(dir, "none")}, "btns up"},
 		{"nobody to watch", []string{"events", "--control", filepath.Join(dir, "none")}, "btns up"},
 		{"no control socket", []string{"up", "-c", file("ctl.yaml", "listen: \"127.0.0.1:0\""), "--control", file("file", "")}, "is no socket"},
+		{"no name to act on", []string{"terminate"}, "btns terminate needs the name of a child or a connection"},
+		{"two names", []string{"rekey", "a", "b"}, "btns rekey NAME"},
+		{"no file for a key", []string{"keygen"}, "btns keygen needs the name of a file"},
+		{"no such host", []string{"up", "-c", file("peer.yaml", "connections: {moon: {remote_addrs: moon..invalid}}")}, "peer.yaml:1:36: connections.moon.remote_addrs: there is no host moon..invalid"},
+		{"key log nowhere", []string{"up", "-c", file("log.yaml", "listen: \"127.0.0.1:0\""), "--keylog", filepath.Join(dir, "none", "keys")}, "key log: open"},
+		{"benchmark", []string{"bench", "esq"}, "esq"},
+		{"no handshakes", []string{"bench", "ike", "--handshakes", "-1"}, "bench: -1 handshakes"},
+		{"handshakes beyond counting", []string{"bench", "ike", "--handshakes", "8589934592", "--rounds", "2147483648"}, "want 1 to"},
 		{"suite", []string{"bench", "esp", "--suite", "rot13"}, "rot13"},
 		{"auth", []string{"bench", "ike", "--auth", "rot13"}, "rot13"},
 		{"one profile of two", []string{"bench", "ike", "--cpuprofile", filepath.Join(dir, "cpu")}, "one --auth"},
@@ -176,6 +184,9 @@ func TestUp(t *testing.T) {
 		t.Errorf("status: %s", out)
 	}
 	if out, err := command(t.Context(), "status", "--json", "--control", ctl); err != nil || !strings.Contains(out, `"ike_sas":[]`) {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := command(t.Context(), "rekey", "anybody", "--control", ctl); err == nil || !strings.Contains(err.Error(), "nothing to rekey: no SA of anybody is up") {
 		t.Errorf("%v: %s", err, out)
 	}
 	if fi, err := os.Stat(keys); err != nil || fi.Mode().Perm() != 0o600 {

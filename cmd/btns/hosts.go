@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/btns-go/btns/sockets"
 	"github.com/btns-go/btns/sockets/config"
 )
 
@@ -34,7 +35,7 @@ func knownHosts(ctx context.Context, f *config.File, log *slog.Logger) error {
 			switch {
 			case err == nil:
 			case errors.As(err, &dns) && dns.IsNotFound:
-				return fmt.Errorf("%s: connection %s: there is no host %s", f.Path, c.Name, host)
+				return f.Locate(&sockets.ConfigError{Path: "connections." + c.Name + ".remote_addrs", Err: fmt.Errorf("there is no host %s", host)})
 			default:
 				log.Warn("host not looked up", "connection", c.Name, "host", host, "error", err)
 			}

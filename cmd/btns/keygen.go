@@ -27,7 +27,7 @@ func keygenCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keygen FILE",
 		Short: "Make a key: the private half in FILE, the public half in FILE.pub",
-		Args:  cobra.ExactArgs(1),
+		Args:  oneArg("the name of a file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			k, err := auth.ParseKind(kind)
 			if err != nil {

@@ -19,11 +19,21 @@ func operateCmds() []*cobra.Command {
 	}
 }
 
+// oneArg wants one argument and says what it is.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s needs %s and nothing else: %s", cmd.CommandPath(), what, cmd.UseLine())
+		}
+		return nil
+	}
+}
+
 func operateCmd(op, short string) *cobra.Command {
 	var socket string
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		Use: op + " NAME", Short: short, Args: cobra.ExactArgs(1),
+		Use: op + " NAME", Short: short, Args: oneArg("the name of a child or a connection"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if socket == "" {
 				socket = defaultControl()
@@ -34,9 +44,12 @@ func operateCmd(op, short string) *cobra.Command {
 			if err := sockets.AskControl(ctx, socket, op, args[0], &n); err != nil {
 				return err
 			}
-			if op == "initiate" {
+			switch {
+			case op == "initiate":
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is up\n", args[0])
 				return err
+			case n == 0:
+				return fmt.Errorf("nothing to %s: no SA of %s is up", op, args[0])
 			}
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s of %d SAs\n", args[0], op, n)
 			return err

@@ -38,14 +38,11 @@ func upCmd() *cobra.Command {
 			}
 			h := &host{file: f, log: log}
 			if keyLog != "" {
-				w, err := os.OpenFile(keyLog, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+				w, err := openKeyLog(keyLog)
 				if err != nil {
 					return fmt.Errorf("key log: %w", err)
 				}
 				defer w.Close()
-				if err := w.Chmod(0o600); err != nil {
-					return fmt.Errorf("key log: %w", err)
-				}
 				log.Warn("keys are written to a file: who reads it reads the traffic", "file", keyLog)
 				h.keyLog = w
 			}
@@ -57,6 +54,23 @@ func upCmd() *cobra.Command {
 	cmd.Flags().StringVar(&socket, "control", "", "control socket (default: in the runtime directory)")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log at debug level")
 	return cmd
+}
+
+// openKeyLog opens a file that only its owner may read, whatever its mode was. A pipe or a
+// device is everybody's: its mode is left alone.
+func openKeyLog(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && fi.Mode().IsRegular() {
+		err = f.Chmod(0o600)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // A host is one running configuration.
