@@ -145,6 +145,25 @@ func TestBenchIKE(t *testing.T) {
 	}
 }
 
+// Who stops a command is told that, and not what broke off.
+func TestInterrupted(t *testing.T) {
+	signal := errors.New("interrupt signal received")
+	for _, args := range [][]string{
+		{"demo", "--megabytes", "64"},
+		{"bench", "esp"},
+		{"bench", "ike", "--auth", "psk"},
+	} {
+		ctx, stop := context.WithCancelCause(t.Context())
+		time.AfterFunc(200*time.Millisecond, func() { stop(signal) })
+		if _, err := command(ctx, args...); !errors.Is(interrupted(ctx, err), signal) {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	if err := interrupted(t.Context(), net.ErrClosed); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
 func TestKeygenLeavesNoHalfKey(t *testing.T) {
 	key := filepath.Join(t.TempDir(), "k")
 	if out, err := command(t.Context(), "keygen", key); err != nil || !strings.Contains(out, "fd62:746e:73") {

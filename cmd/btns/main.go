@@ -31,7 +31,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := root().ExecuteContext(ctx)
+	err := interrupted(ctx, root().ExecuteContext(ctx))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "btns:", err)
@@ -50,6 +50,15 @@ func root() *cobra.Command {
 	cmd.AddCommand(operateCmds()...)
 	cmd.AddCommand(demoCmd(), demoHostCmd(), upCmd(), statusCmd(), eventsCmd(), checkCmd(), referenceCmd(), keygenCmd(), benchCmd(), versionCmd())
 	return cmd
+}
+
+// interrupted is the reason of an error after somebody wished to stop: that wish, whatever
+// broke off because of it.
+func interrupted(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // exitQuietly tells an error that ends the program from the wish to stop it.
