@@ -70,6 +70,10 @@ type Machine struct {
 	older     *Machine // of a successor: the machine it may replace
 	redundant bool     // the other one was chosen; the peer is to delete this one
 
+	// What this one took over from, and what took over, while the former waits for the
+	// peer's Delete.
+	elder, younger *Machine
+
 	outq []Output
 	head int
 }
@@ -368,6 +372,7 @@ func (m *Machine) finish(now time.Time, why Reason) {
 	m.req, m.prep, m.life = nil, nil, time.Time{}
 	m.frags = [2]*reassembly{}
 	m.detach()
+	m.outlivedBy(nil)
 	m.wipe()
 	m.state = StateClosed
 	closed := &Closed{Reason: why}

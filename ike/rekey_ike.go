@@ -140,6 +140,7 @@ func (m *Machine) heir(now time.Time, role Role, spii, spir uint64, s suite.IKE,
 	// RFC 7296, Section 1.3.2: message IDs start at 0, in both directions.
 	n := &Machine{cfg: m.cfg, role: role, branch: branch{state: StateEstablished, spir: spir, path: m.path,
 		flags: m.flags & (flagLocalNAT | flagRemoteNAT | flagEncap | flagFragments | flagConfirmed)},
+		requests: m.requests, creates: m.creates,
 		spii: spii, peer: m.peer, heard: now, proven: m.proven, authUntil: m.authUntil, authSoft: m.authSoft, reauthed: m.reauthed}
 	if err := n.useKeys(s, keys); err != nil {
 		return nil, err
@@ -169,6 +170,12 @@ func (m *Machine) handOver(now time.Time, n, via *Machine) {
 	m.queue = nil
 	m.state, m.reason = StateReplaced, ReasonReplaced
 	m.life = now.Add(replacedLife)
+	if e := m.elder; e != nil && e.state == StateReplaced {
+		// A peer that rekeys and never deletes makes us keep one SA, not one for each.
+		e.finish(now, e.reason)
+		via.emit(&Wake{Machine: e})
+	}
+	m.outlivedBy(n)
 	m.orphan()
 	if m.prep != nil && !m.prep.ike.isTaken() {
 		m.prep = nil
@@ -179,6 +186,16 @@ func (m *Machine) handOver(now time.Time, n, via *Machine) {
 	via.emit(&Rekeyed{Old: m, New: n, Role: n.role, SPIi: n.spii, SPIr: n.spir, Suite: n.suite, Path: n.path})
 	n.debug("IKE SA rekeyed", "old.spi", fmt.Sprintf("%016x", m.LocalSPI()), "suite", n.suite.String())
 	n.pump(now)
+}
+
+// outlivedBy notes that n took over from m; nil: m is gone.
+func (m *Machine) outlivedBy(n *Machine) {
+	if m.younger != nil {
+		m.younger.elder = nil
+	}
+	if m.younger = n; n != nil {
+		n.elder = m
+	}
 }
 
 func (x *ikeTask) isTaken() bool { return x != nil && x.taken }

@@ -79,6 +79,43 @@ func TestRekeyIKE(t *testing.T) {
 	}
 }
 
+// A peer that rekeys its IKE SA again and again and never deletes the old ones makes us keep
+// one of them, and has no more of our time than one that asks for child SAs (I8; RFC 8019,
+// Section 5).
+func TestRekeyIKEWithoutDelete(t *testing.T) {
+	s, a, b := hosts(t, 231)
+	s.Faults.Delay = 0
+	up(t, s, a, b)
+	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
+		if h, err := wire.ParseHeader(d.Data); err == nil && d.From == a.Addr && h.Exchange == wire.ExchangeInformational {
+			return nil
+		}
+		return []iketest.Datagram{d}
+	}
+	const n = 900
+	begun := s.Elapsed()
+	for range n {
+		if es := a.Established(); len(es) == 1 {
+			rekeyIKE(s, es[0])
+		}
+		s.Run(time.Millisecond, nil)
+	}
+	kept := 0
+	for _, e := range b.Ends {
+		if e.M.State() == ike.StateReplaced {
+			kept++
+		}
+	}
+	if kept > 1 {
+		t.Errorf("%d IKE SAs wait for the Delete of one peer", kept)
+	}
+	if most := ike.CreateBurst + int((s.Elapsed()-begun)/(10*time.Millisecond)) + 2; len(b.Ends) > most || len(b.Ends) < ike.CreateBurst {
+		t.Errorf("%d IKE SAs made in %v; want at most %d", len(b.Ends), s.Elapsed()-begun, most)
+	}
+	live(t, b)
+	only(t, live(t, b))
+}
+
 // Another suite and another group, by way of INVALID_KE_PAYLOAD; the old PRF makes the
 // new keys (RFC 7296, Section 2.18).
 func TestRekeyIKESuites(t *testing.T) {

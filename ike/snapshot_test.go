@@ -14,13 +14,19 @@ func (m *Machine) Snapshot() string {
 	seen := map[uintptr]bool{}
 	v := reflect.ValueOf(m).Elem()
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Name; name != "cfg" && name != "outq" && name != "head" {
-			fmt.Fprintf(&b, "%s=", name)
+		if held(v, i) {
+			fmt.Fprintf(&b, "%s=", v.Type().Field(i).Name)
 			snap(&b, v.Field(i), seen)
 			b.WriteByte('\n')
 		}
 	}
 	return b.String()
+}
+
+// held tells whether field i belongs in a snapshot, of the machine or of one it points to.
+func held(v reflect.Value, i int) bool {
+	name := v.Type().Field(i).Name
+	return v.Type() != reflect.TypeFor[Machine]() || name != "cfg" && name != "outq" && name != "head"
 }
 
 func snap(b *strings.Builder, v reflect.Value, seen map[uintptr]bool) {
@@ -41,9 +47,11 @@ func snap(b *strings.Builder, v reflect.Value, seen map[uintptr]bool) {
 	case reflect.Struct:
 		b.WriteByte('{')
 		for i := range v.NumField() {
-			fmt.Fprintf(b, "%s:", v.Type().Field(i).Name)
-			snap(b, v.Field(i), seen)
-			b.WriteByte(' ')
+			if held(v, i) {
+				fmt.Fprintf(b, "%s:", v.Type().Field(i).Name)
+				snap(b, v.Field(i), seen)
+				b.WriteByte(' ')
+			}
 		}
 		b.WriteByte('}')
 	case reflect.Slice, reflect.Array:
