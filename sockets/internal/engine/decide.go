@@ -58,8 +58,8 @@ func (k *keyer) judge(now time.Time, w *ike.WorkDecide) (*ike.DecideResult, erro
 	if w.First && p.conn.Childless == ike.ChildlessForce {
 		return refused(wire.NotifyNoAdditionalSAs), fmt.Errorf("connection %s takes child SAs after IKE_AUTH only (RFC 6023)", p.conn.Name)
 	}
-	if k.children(p) >= maxChildrenPerPeer {
-		return refused(wire.NotifyNoAdditionalSAs), fmt.Errorf("the peer has %d child SAs already", maxChildrenPerPeer)
+	if err := k.childRoom(p); err != nil {
+		return refused(wire.NotifyNoAdditionalSAs), err
 	}
 	own := p.mayOwn()
 	asked := ts.Pair{Local: w.Pair.Local, Remote: w.Pair.Remote.Intersect(own)}
@@ -170,14 +170,6 @@ func espSuite(s suite.ESP) esp.Suite {
 	return esp.Suite{Encr: s.Encr, KeyBits: s.KeyBits, Integ: s.Integ}
 }
 
-// children counts the peer's child SAs.
-func (k *keyer) children(p *peer) (n int) {
-	for s := range k.roster.ofPeer(p) {
-		n += len(s.children)
-	}
-	return n
-}
-
 // install carries out the two halves of a new child SA.
 func (k *keyer) installInbound(now time.Time, s *ikeSA, o *ike.ChildInbound) {
 	mode := esp.ModeTunnel
@@ -208,6 +200,7 @@ func (k *keyer) installInbound(now time.Time, s *ikeSA, o *ike.ChildInbound) {
 	s.children[o.InSPI] = c
 	k.byChild[o.InSPI] = s
 	k.holders.add(c)
+	k.occupy(c, 1)
 }
 
 func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {

@@ -244,6 +244,7 @@ func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reaso
 		delete(k.byOut, c.OutSPI())
 	}
 	k.holders.remove(c)
+	k.occupy(c, -1)
 	k.dp.Remove(inSPI)
 	if s.yields && len(s.children) == 0 {
 		k.mail.post(func(now time.Time) { k.end(now, s) })

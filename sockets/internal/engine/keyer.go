@@ -33,25 +33,26 @@ type keyer struct {
 	events    hub
 
 	// The keyer's goroutine's.
-	sas       map[gate.Key]*ikeSA
-	roster    roster
-	greetings *greetings
-	holders   *holders
-	byMachine map[*ike.Machine]*ikeSA
-	byChild   map[uint32]*ikeSA   // by our SPI
-	byOut     map[uint32]uint32   // our SPI by the peer's; two peers may choose the same, one of them is here
-	called    map[*Conn]time.Time // when its peer was last called because it still sends
-	timers    timers
-	wanted    wanted
-	delays    delays
-	acquires  map[uint64]*acquire
-	lookups   map[*Conn][]*acquire // that wait for where their peer's name leads
-	lastRef   uint64
-	lastNum   uint64
-	strangers int // IKE SAs with anonymous peers that came to us
-	strange   [numEventKinds]allowance
-	scratch   []byte
-	stopping  bool
+	sas             map[gate.Key]*ikeSA
+	roster          roster
+	greetings       *greetings
+	holders         *holders
+	byMachine       map[*ike.Machine]*ikeSA
+	byChild         map[uint32]*ikeSA   // by our SPI
+	byOut           map[uint32]uint32   // our SPI by the peer's; two peers may choose the same, one of them is here
+	called          map[*Conn]time.Time // when its peer was last called because it still sends
+	timers          timers
+	wanted          wanted
+	delays          delays
+	acquires        map[uint64]*acquire
+	lookups         map[*Conn][]*acquire // that wait for where their peer's name leads
+	lastRef         uint64
+	lastNum         uint64
+	strangers       int // IKE SAs with anonymous peers that came to us
+	strangeChildren int // child SAs with anonymous peers
+	strange         [numEventKinds]allowance
+	scratch         []byte
+	stopping        bool
 }
 
 func (k *keyer) ref() uint64 { k.lastRef++; return k.lastRef }

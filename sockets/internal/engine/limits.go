@@ -30,6 +30,10 @@ const (
 	// (RFC 8019, Section 5): a narrow SA per connection and thousands of connections fit.
 	maxChildrenPerPeer = 16384
 
+	// maxSAsPerPeer bounds IKE SAs of one identity that came to us: a group of clients that
+	// share one name and key fits.
+	maxSAsPerPeer = 4096
+
 	// maxSilentSends is how often a request is sent to an address that has not made an SA
 	// while the peer has another: the four sends take 4 s, so that a dial of 30 s gets to the sixth address.
 	maxSilentSends = 4
@@ -47,8 +51,11 @@ const (
 	retryFirst = 5 * time.Second
 	retryMost  = 2 * time.Minute
 
-	// maxStrangers bounds IKE SAs with anonymous peers that came to us: about 40 MiB.
-	maxStrangers = 16384
+	// maxStrangers bounds IKE SAs with anonymous peers that came to us, maxStrangerChildren
+	// the child SAs of all of them: one each, another while it is rekeyed, and as many again
+	// for who needs more. That is some 250 MiB.
+	maxStrangers        = 16384
+	maxStrangerChildren = 4 * maxStrangers
 
 	// eventBuffer is how many events wait for a reader: a restart of a host with 100 peers,
 	// at half a KiB each.

@@ -292,6 +292,72 @@ func TestEventsOfAFullHouse(t *testing.T) {
 	eb.ask(func(time.Time) { eb.k.strangers = 0 })
 }
 
+// Child SAs of all that nobody vouches for have a limit, and IKE SAs of one that somebody
+// knows (I8).
+func TestEventsOfFullRooms(t *testing.T) {
+	n := tuntest.NewNet(tuntest.Faults{})
+	b := &testHost{name: "b", wire: at(t, n, "192.0.2.2:4500")}
+	eb := b.start(t)
+	rb := listen(t, eb)
+	a := &testHost{name: "a", wire: at(t, n, "192.0.2.1:4500"), remotes: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:4500")}}
+	ea := a.start(t)
+	eb.ask(func(time.Time) { eb.k.strangeChildren = maxStrangerChildren })
+	if err := initiate(t, ea, b.addr); err == nil || !strings.Contains(err.Error(), "NO_ADDITIONAL_SAS") {
+		t.Errorf("got %v", err)
+	}
+	e := rb.await(EventAuthorizationFailed, 1, "child SAs with anonymous peers stand already")
+	var room *RoomError
+	if !errors.As(e.Err, &room) || room.Limit != maxStrangerChildren {
+		t.Errorf("%+v", e)
+	}
+	eb.ask(func(time.Time) { eb.k.strangeChildren = 0 })
+	other := &testHost{name: "other", wire: at(t, n, "192.0.2.5:4500"), remotes: a.remotes}
+	if err := initiate(t, other.start(t), b.addr); err != nil {
+		t.Fatal(err)
+	}
+	eb.ask(func(time.Time) {
+		if eb.k.strangeChildren != 1 {
+			t.Errorf("%d child SAs counted", eb.k.strangeChildren)
+		}
+	})
+
+	key := newKey(t)
+	d := &testHost{name: "d", wire: at(t, n, "192.0.2.4:4500"), peer: key.Public()}
+	ed := d.start(t)
+	rd := listen(t, ed)
+	c := &testHost{name: "c", key: key, wire: at(t, n, "192.0.2.3:4500"), remotes: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.4:4500")}}
+	ec := c.start(t)
+	if err := initiate(t, ec, d.addr); err != nil {
+		t.Fatal(err)
+	}
+	var crowd []*ikeSA
+	ed.ask(func(time.Time) {
+		for _, s := range ed.k.sas {
+			for range maxSAsPerPeer - 1 {
+				crowd = append(crowd, &ikeSA{conn: s.conn, peer: s.peer})
+			}
+		}
+		for _, s := range crowd {
+			ed.k.roster.enter(s)
+		}
+	})
+	ec.ask(func(time.Time) { // as after a restart
+		for _, s := range ec.k.sas {
+			s.m.Replaced(time.Now())
+			ec.k.drain(time.Now(), s)
+		}
+	})
+	if initiate(t, ec, d.addr) == nil {
+		t.Error("one more than there may be")
+	}
+	rd.await(EventAuthorizationFailed, 1, "192.0.2.3:4500", "IKE SAs with this peer stand already")
+	ed.ask(func(time.Time) {
+		for _, s := range crowd {
+			ed.k.roster.strike(s)
+		}
+	})
+}
+
 // A logBook keeps the levels of what is logged.
 type logBook struct {
 	mu    sync.Mutex

@@ -199,14 +199,8 @@ func (k *keyer) accept(now time.Time, s *ikeSA, id ike.WorkID, p *peer) {
 	c := p.conn
 	p.canonical = p.entry.Identity(p.id, p.spki)
 	err := k.mayCome(s, p)
-	if err == nil && p.entry.Kind.BTNS() && !s.initiator {
-		// Anybody can make keys: strangers share a quota, and never use that of known peers.
-		if k.strangers < maxStrangers {
-			k.strangers++
-			s.stranger = true
-		} else {
-			err = &RoomError{"IKE SAs with anonymous peers", maxStrangers}
-		}
+	if err == nil {
+		err = k.room(s, p)
 	}
 	if err != nil {
 		s.m.Complete(now, id, &ike.VerifyResult{Err: &AdmissionError{Conn: c.Name, Peer: p.canonical, Anonymous: p.entry.Kind.BTNS(), Err: err}})
