@@ -158,10 +158,13 @@ func (s *Stack) configure() error {
 	rcv := tcpip.TCPReceiveBufferSizeRangeOption{Min: minTCPBuffer, Default: initialTCPBuffer, Max: s.cfg.ReceiveBuffer}
 	snd := tcpip.TCPSendBufferSizeRangeOption{Min: minTCPBuffer, Default: initialTCPBuffer, Max: s.cfg.SendBuffer}
 	sack := tcpip.TCPSACKEnabled(true)
-	rack := tcpip.TCPRACKLossDetection
+	// No RACK: gVisor's begins a fast recovery inside the one that a timeout began, which must not be (RFC 6675, Section 5.1),
+	// and counts what it has marked as lost as in flight. When a whole flight is lost, as with an SA, the window stays full of
+	// it, and two segments leave for each further timeout. The price is throughput on paths that change the order of packets.
+	recovery := tcpip.TCPRecovery(0)
 	moderate := tcpip.TCPModerateReceiveBufferOption(true)
 	wait := tcpip.TCPTimeWaitTimeoutOption(s.cfg.TimeWait)
-	for _, o := range []tcpip.SettableTransportProtocolOption{&rcv, &snd, &sack, &rack, &moderate, &wait} {
+	for _, o := range []tcpip.SettableTransportProtocolOption{&rcv, &snd, &sack, &recovery, &moderate, &wait} {
 		if err := s.gv.SetTransportProtocolOption(tcp.ProtocolNumber, o); err != nil {
 			return fmt.Errorf("netstack: setting %T: %s", o, err)
 		}
