@@ -151,7 +151,8 @@ func (i *Inbound) late(seq uint64) Drop {
 
 // commit records every authentic packet, whatever else is wrong with it, and
 // counts the batch. The window may have moved since precheck, so the high half is
-// inferred again: a packet for which it changed lies left of the window now.
+// inferred again: a packet for which it changed lies left of the window now. What
+// passes is counted under mu: once the SA is closed, its figures stand.
 func (i *Inbound) commit(pkts []Packet) {
 	var packets, bytes uint64
 	i.mu.Lock()
@@ -167,19 +168,18 @@ func (i *Inbound) commit(pkts []Packet) {
 			p.refuse(DropOld)
 		case !i.win.Commit(p.seq):
 			p.refuse(i.late(p.seq))
-		}
-	}
-	i.mu.Unlock()
-	for k := range pkts {
-		p := &pkts[k]
-		if p.Drop == Pass {
+		case p.Drop == Pass:
 			packets++
 			bytes += uint64(p.Len)
-		} else {
-			i.stats.drop(p.Drop)
 		}
 	}
 	i.stats.pass(packets, bytes)
+	i.mu.Unlock()
+	for k := range pkts {
+		if p := &pkts[k]; p.Drop != Pass {
+			i.stats.drop(p.Drop)
+		}
+	}
 }
 
 // Highest returns the highest sequence number received, 0 before the first.
