@@ -48,6 +48,12 @@ func TestKernel(t *testing.T) {
 	}
 	run("ip", "addr", "add", "192.0.2.1/24", "dev", "btnstest0")
 	run("ip", "addr", "add", "2001:db8::1/64", "dev", "btnstest0", "nodad")
+	// A worker of the kernel makes the route of a new IPv6 address, when it comes to it;
+	// until then nothing is delivered there.
+	for ready := false; !ready; {
+		out, _ := exec.Command("ip", "-6", "route", "get", "2001:db8::1").CombinedOutput() // an error before there is any route
+		ready = strings.HasPrefix(string(out), "local ")
+	}
 
 	// Everything that arrives is echoed, so that both directions are judged.
 	done := make(chan struct{})

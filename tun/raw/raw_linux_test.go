@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,13 @@ func TestConformance(t *testing.T) {
 	} {
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
 			t.Skipf("ip %v: %s", args, out)
+		}
+	}
+	// A worker of the kernel makes the routes of new IPv6 addresses, when it comes to it.
+	for _, addr := range []string{"2001:db8::1", "2001:db8::2"} {
+		for ready := false; !ready; {
+			out, _ := exec.Command("ip", "-6", "route", "get", addr).CombinedOutput() // an error before there is any route
+			ready = strings.HasPrefix(string(out), "local ")
 		}
 	}
 	listen := func(a netip.Addr) (tun.Wire, error) {
