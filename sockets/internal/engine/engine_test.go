@@ -512,6 +512,11 @@ func TestDialAgainAfterThePeerDeleted(t *testing.T) {
 	c, _ := dial(t, ea, keyAddr(kb))
 	roundTrip(t, c, []byte("one"))
 	idle(t, ea)
+	// With its connection reset a has nothing more to say: a late acknowledgement would call
+	// b again while b is away.
+	_ = c.SetLinger(0)
+	_ = c.Close()
+	eventually(t, "the connection is gone", func() bool { return !ea.Stack.Exists(c.Flow()) })
 	if err := eb.Close(); err != nil {
 		t.Fatal(err)
 	}
