@@ -88,7 +88,7 @@ func (k *keyer) request(now time.Time, a *acquire) {
 		}
 	}
 	if len(a.conf.Conn.Remotes) == 0 {
-		k.failAcquire(a.ref, fmt.Errorf("engine: connection %s: %s has not come to us, and we do not know where it is", a.conf.Conn.Name, a.pair.Remote))
+		k.failAcquire(now, a.ref, fmt.Errorf("engine: connection %s: %s has not come to us, and we do not know where it is", a.conf.Conn.Name, a.pair.Remote))
 		return
 	}
 	k.initiate(now, a.conf.Conn, 0, []*acquire{a})
@@ -142,7 +142,7 @@ func (s *ikeSA) reaches(a *acquire) bool {
 func (k *keyer) createChild(now time.Time, s *ikeSA, a *acquire) {
 	req, err := k.childRequest(a)
 	if err != nil {
-		k.failAcquire(a.ref, err)
+		k.failAcquire(now, a.ref, err)
 		return
 	}
 	s.waiting = append(s.waiting, a.ref)
@@ -208,7 +208,7 @@ func (k *keyer) initiate(now time.Time, c *Conn, remote int, as []*acquire) {
 			default:
 				k.unknownHost(now, c, r.Host, err)
 				for _, a := range as {
-					k.failAcquire(a.ref, fmt.Errorf("engine: connection %s: unknown host %s: %w", c.Name, r.Host, err))
+					k.failAcquire(now, a.ref, fmt.Errorf("engine: connection %s: unknown host %s: %w", c.Name, r.Host, err))
 				}
 			}
 		})
@@ -222,7 +222,7 @@ func (k *keyer) unknownHost(now time.Time, c *Conn, host string, err error) {
 func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as []*acquire) {
 	fail := func(err error) {
 		for _, a := range as {
-			k.failAcquire(a.ref, err)
+			k.failAcquire(now, a.ref, err)
 		}
 	}
 	if k.stopping {
@@ -264,7 +264,7 @@ func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as 
 		}
 		req, err := k.childRequest(a)
 		if err != nil {
-			k.failAcquire(a.ref, err)
+			k.failAcquire(now, a.ref, err)
 			continue
 		}
 		s.waiting = append(s.waiting, a.ref)
@@ -323,7 +323,7 @@ func (k *keyer) takeOver(s *ikeSA) (as []*acquire) {
 // failAcquire ends an acquire, and those behind it. What the peer said under the SA's keys,
 // and what we decided ourselves, is final and fails a pending Dial; silence and what
 // anybody could have sent is loss (RFC 5660, Section 2: LATCH-13).
-func (k *keyer) failAcquire(ref uint64, err error) {
+func (k *keyer) failAcquire(now time.Time, ref uint64, err error) {
 	a := k.acquires[ref]
 	if a == nil {
 		return
@@ -331,7 +331,7 @@ func (k *keyer) failAcquire(ref uint64, err error) {
 	delete(k.acquires, ref)
 	a.tell(err)
 	if a.keep {
-		k.wanted.later(a.conf, time.Now())
+		k.retry(a.conf, now)
 	}
 	if x := a.replaces; x != nil {
 		k.mail.post(func(now time.Time) { k.succeeded(now, x, true) })
@@ -340,7 +340,7 @@ func (k *keyer) failAcquire(ref uint64, err error) {
 		k.dp.FailAcquire(a.id, err, final(err))
 	}
 	for _, b := range a.behind {
-		k.failAcquire(b.ref, err)
+		k.failAcquire(now, b.ref, err)
 	}
 }
 
@@ -349,7 +349,7 @@ func (k *keyer) done(now time.Time, a *acquire) {
 	delete(k.acquires, a.ref)
 	a.tell(nil)
 	if !a.alone {
-		k.wanted.done(a.conf)
+		delete(k.wanted, a.conf)
 	}
 	k.succeeded(now, a.replaces, false)
 }

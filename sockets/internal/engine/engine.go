@@ -246,7 +246,7 @@ func newKeyer(ctx context.Context, cfg *Config, latches *latch.DB) (*keyer, erro
 		sas:    map[gate.Key]*ikeSA{}, roster: roster{},
 		greetings: newGreetings(cfg.Conns), holders: newHolders(cfg.Conns),
 		byMachine: map[*ike.Machine]*ikeSA{}, byChild: map[uint32]*ikeSA{}, byOut: map[uint32]uint32{}, called: map[*Conn]time.Time{}, acquires: map[uint64]*acquire{},
-		lookups: map[*Conn][]*acquire{},
+		lookups: map[*Conn][]*acquire{}, wanted: wanted{},
 		scratch: make([]byte, tun.Headroom+tun.MaxPacket),
 	}
 	for _, c := range cfg.Conns {
@@ -274,7 +274,7 @@ func (k *keyer) startChildren(now time.Time) {
 	for _, c := range k.cfg.Conns {
 		for _, cc := range c.Children {
 			if cc.StartNow && len(c.Remotes) > 0 {
-				k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair, keep: true})
+				k.want(cc, now)
 			}
 		}
 	}

@@ -182,7 +182,7 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 			k.failed(now, s, o.Err)
 		}
 		for _, ref := range s.waiting {
-			k.failAcquire(ref, o.Err)
+			k.failAcquire(now, ref, o.Err)
 		}
 		s.waiting = nil
 	case *ike.Closed:
@@ -265,7 +265,7 @@ func (k *keyer) revive(now time.Time, s *ikeSA, o *ike.ChildRemoved) {
 		return
 	}
 	// Later: the IKE SA may be on its way out as well.
-	k.wanted.add(cc, now)
+	k.want(cc, now)
 }
 
 func (k *keyer) childFailed(now time.Time, s *ikeSA, o *ike.ChildFailed) {
@@ -285,7 +285,7 @@ func (k *keyer) childFailed(now time.Time, s *ikeSA, o *ike.ChildFailed) {
 			return true
 		})
 	}
-	k.failAcquire(o.Ref, o.Err)
+	k.failAcquire(now, o.Ref, o.Err)
 }
 
 // retries tells whether an initiator was only told which group to use: it comes again
@@ -329,7 +329,7 @@ func (k *keyer) closed(now time.Time, s *ikeSA, o *ike.Closed) {
 		k.removeChild(now, s, spi, o.Reason)
 	}
 	for _, ref := range s.waiting {
-		k.failAcquire(ref, fmt.Errorf("engine: IKE SA with %s closed: %s", s.name(), o.Reason))
+		k.failAcquire(now, ref, fmt.Errorf("engine: IKE SA with %s closed: %s", s.name(), o.Reason))
 	}
 	s.waiting = nil
 	k.orphaned(s)

@@ -97,10 +97,8 @@ func (k *keyer) run(stop <-chan struct{}) {
 
 func (k *keyer) arm(timer *time.Timer) {
 	at, ok := k.timers.next()
-	for _, d := range []time.Time{k.door.deadline(), k.wanted.at} {
-		if !d.IsZero() && (!ok || d.Before(at)) {
-			at, ok = d, true
-		}
+	if d := k.door.deadline(); !d.IsZero() && (!ok || d.Before(at)) {
+		at, ok = d, true
 	}
 	if len(k.delays) > 0 && (!ok || k.delays[0].at.Before(at)) {
 		at, ok = k.delays[0].at, true
@@ -121,11 +119,6 @@ func (k *keyer) tick(now time.Time) {
 		k.heard(s)
 		s.m.Tick(now)
 		k.drain(now, s)
-	}
-	for _, cc := range k.wanted.due(now) {
-		if !k.stopping && !k.up(cc) {
-			k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair, keep: true})
-		}
 	}
 	for _, key := range k.door.expire(now) {
 		if s := k.sas[key]; s != nil {

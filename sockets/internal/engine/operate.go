@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/btns-go/btns/ike"
@@ -162,9 +163,5 @@ func (k *keyer) desist(name string) {
 			a.keep = false
 		}
 	}
-	for cc := range k.wanted.by {
-		if cc.Name == name || cc.Conn.Name == name {
-			k.wanted.done(cc)
-		}
-	}
+	maps.DeleteFunc(k.wanted, func(cc *ChildConf, _ *retry) bool { return cc.Name == name || cc.Conn.Name == name })
 }

@@ -224,30 +224,31 @@ func TestTrafficIntoSilence(t *testing.T) {
 // What the configuration wants up is tried again and again while nobody answers.
 func TestWantedChildIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	var r wanted
+	k := &keyer{wanted: wanted{}, roster: roster{}, acquires: map[uint64]*acquire{}}
 	now := time.Unix(0, 0)
-	cc := &ChildConf{Name: "net"}
+	cc := &ChildConf{Name: "net", Conn: &Conn{}} // without an address every try fails at once
 	var gaps []time.Duration
-	r.add(cc, now)
+	k.want(cc, now.Add(time.Second))
+	k.want(cc, now)
 	for range 8 {
-		if got := r.due(now); len(got) != 1 || got[0] != cc {
-			t.Fatalf("%v", got)
+		k.overdue(now)
+		next := k.wanted[cc].at
+		k.overdue(next.Add(-1))
+		if !k.wanted[cc].at.Equal(next) {
+			t.Error("tried early")
 		}
-		if len(r.due(now)) != 0 || !r.at.IsZero() {
-			t.Error("due twice")
-		}
-		r.later(cc, now)
-		if got := r.due(r.at.Add(-1)); len(got) != 0 {
-			t.Error("due early")
-		}
-		gaps = append(gaps, r.at.Sub(now))
-		now = r.at
+		gaps = append(gaps, next.Sub(now))
+		now = next
 	}
 	if gaps[0] != retryFirst || gaps[1] != 2*retryFirst || gaps[7] != retryMost {
 		t.Errorf("%v", gaps)
 	}
-	r.done(cc)
-	if len(r.by) != 0 || len(r.due(now)) != 0 {
+	if len(k.delays) != 1 {
+		t.Errorf("%d tries ahead", len(k.delays))
+	}
+	delete(k.wanted, cc) // it is up
+	k.overdue(now)
+	if len(k.wanted)+len(k.delays)+len(k.acquires) != 0 {
 		t.Error("not forgotten")
 	}
 
@@ -261,7 +262,7 @@ func TestWantedChildIsTriedAgain(t *testing.T) {
 	ea.ask(func(now time.Time) {
 		for _, s := range ea.k.sas {
 			for _, ref := range s.waiting {
-				ea.k.failAcquire(ref, errSilent)
+				ea.k.failAcquire(now, ref, errSilent)
 			}
 			s.waiting, s.deleted = nil, true
 			s.m.Delete(now)

@@ -2,57 +2,40 @@ package engine
 
 import "time"
 
-// wanted are the child SAs that the configuration wants up and that are to be asked for
-// again. There is at most one entry for each configured child. The zero value is empty.
-type wanted struct {
-	by map[*ChildConf]retry
-	at time.Time // of the first one; zero: none
-}
+// wanted are the child SAs that the configuration wants up and that are to be tried again.
+// There is at most one try of each ahead.
+type wanted map[*ChildConf]*retry
 
 type retry struct {
-	at    time.Time // zero: asked for
+	at    time.Time // of the next try; zero: it is being made
 	tries int
 }
 
-// add asks for a child once, at a time.
-func (r *wanted) add(cc *ChildConf, at time.Time) {
-	if r.by == nil {
-		r.by = map[*ChildConf]retry{}
+// want asks for a child SA at a time, unless it is up by then.
+func (k *keyer) want(cc *ChildConf, at time.Time) {
+	r := k.wanted[cc]
+	if r == nil {
+		r = &retry{}
+		k.wanted[cc] = r
 	}
-	x := r.by[cc]
-	x.at = at
-	r.by[cc] = x
-	if r.at.IsZero() || at.Before(r.at) {
-		r.at = at
-	}
-}
-
-// later asks again for one that failed, a while after now.
-func (r *wanted) later(cc *ChildConf, now time.Time) {
-	tries := r.by[cc].tries
-	r.add(cc, now.Add(min(retryFirst<<min(tries, 8), retryMost)))
-	r.by[cc] = retry{at: r.by[cc].at, tries: tries + 1}
-}
-
-// done forgets a child that is up.
-func (r *wanted) done(cc *ChildConf) { delete(r.by, cc) }
-
-// due returns what is to be asked for now.
-func (r *wanted) due(now time.Time) (ccs []*ChildConf) {
-	if r.at.IsZero() || now.Before(r.at) {
-		return nil
-	}
-	r.at = time.Time{}
-	for cc, x := range r.by {
-		switch {
-		case x.at.IsZero():
-		case !now.Before(x.at):
-			ccs = append(ccs, cc)
-			x.at = time.Time{}
-			r.by[cc] = x
-		case r.at.IsZero() || x.at.Before(r.at):
-			r.at = x.at
+	r.at = at
+	k.later(at, func(now time.Time) {
+		if k.wanted[cc] != r || !r.at.Equal(at) {
+			return // given up, or put off
 		}
+		r.at = time.Time{}
+		if !k.up(cc) {
+			k.request(now, &acquire{ref: k.ref(), conf: cc, pair: cc.Pair, keep: true})
+		}
+	})
+}
+
+// retry asks again for a child SA that failed, a while after now.
+func (k *keyer) retry(cc *ChildConf, now time.Time) {
+	tries := 0
+	if r := k.wanted[cc]; r != nil {
+		tries = r.tries
 	}
-	return ccs
+	k.want(cc, now.Add(min(retryFirst<<min(tries, 8), retryMost)))
+	k.wanted[cc].tries = tries + 1
 }
