@@ -74,7 +74,7 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 // request puts the acquire to an IKE SA with the peer, making one if need be.
 func (k *keyer) request(now time.Time, a *acquire) {
 	k.acquires[a.ref] = a
-	for s := range k.preferred(a.conf.Conn) {
+	for s := range k.preferred(a) {
 		if s.err == nil && !s.deleted && s.reaches(a) {
 			switch {
 			case a.alone && s.est != nil:
@@ -249,7 +249,7 @@ func (k *keyer) start(now time.Time, c *Conn, remote int, to netip.AddrPort, as 
 		return
 	}
 	s := k.add(now, m, gate.Key{SPI: m.LocalSPI(), Initiator: true}, c, path)
-	s.initiator, s.remote = true, remote
+	s.remote = remote
 	s.succeeds(x)
 	k.door.add(s.key)
 	k.log.Debug("IKE SA initiated", "connection", c.Name, "path", path.String())

@@ -339,7 +339,7 @@ func (k *keyer) owner(c *datapath.Child) *ikeSA {
 
 func newIKESA(now time.Time, m *ike.Machine, key gate.Key, c *Conn, path ike.Path, num uint64) *ikeSA {
 	return &ikeSA{
-		m: m, key: key, conn: c, path: path, num: num, made: now, timer: -1,
+		m: m, key: key, initiator: key.Initiator, conn: c, path: path, num: num, made: now, timer: -1,
 		children: map[uint32]*datapath.Child{},
 	}
 }

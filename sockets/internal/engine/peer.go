@@ -17,7 +17,8 @@ type peer struct {
 	id        pad.ID
 	spki      []byte // nil with PSK
 	outer     netip.Addr
-	canonical string // what latches compare
+	sole      netip.Addr // all that it may own, zero if that is more than one address
+	canonical string     // what latches compare
 	data      *datapath.Peer
 	contact   bool // it said INITIAL_CONTACT
 	path      ike.Path

@@ -14,7 +14,7 @@ import (
 func (k *keyer) rekeying(now time.Time, s *ikeSA, m *ike.Machine) {
 	k.lastNum++
 	n := newIKESA(now, m, gate.Key{SPI: m.LocalSPI(), Initiator: m.Role() == ike.Initiator}, s.conn, s.path, k.lastNum)
-	n.initiator, n.peer, n.remote, n.shared, n.next = m.Role() == ike.Initiator, s.peer, s.remote, s.shared, true
+	n.peer, n.remote, n.shared, n.next = s.peer, s.remote, s.shared, true
 	k.sas[n.key] = n
 	k.byMachine[m] = n
 	k.door.add(n.key)

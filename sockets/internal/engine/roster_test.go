@@ -17,16 +17,19 @@ import (
 
 // TestRosterModel compares a roster with plain lists.
 func TestRosterModel(t *testing.T) {
-	conns := []*Conn{{Name: "a"}, {Name: "b"}}
+	conns := []*Conn{{Name: "a"}, {Name: "b", Entry: anonymousEntry()}}
+	addrs := []netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2"), {}}
 	var peers []*peer
 	for _, c := range conns {
-		peers = append(peers, &peer{conn: c, canonical: "x"}, &peer{conn: c, canonical: "y"})
+		for i, a := range addrs {
+			peers = append(peers, &peer{conn: c, canonical: string(rune('x' + i)), sole: a})
+		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		r := roster{}
 		sas := make([]*ikeSA, 6)
 		for i := range sas {
-			sas[i] = &ikeSA{num: uint64(i), conn: conns[i%2]}
+			sas[i] = &ikeSA{num: uint64(i), conn: conns[i%2], initiator: i < 2}
 		}
 		var order []*ikeSA
 		out := func(s *ikeSA) { order = slices.DeleteFunc(order, func(o *ikeSA) bool { return o == s }) }
@@ -51,6 +54,21 @@ func TestRosterModel(t *testing.T) {
 				want := filter(order, func(s *ikeSA) bool { return s.conn == c })
 				if got := slices.Collect(r.ofConn(c)); !slices.Equal(got, want) {
 					t.Fatalf("connection %s: %d SAs, want %d", c.Name, len(got), len(want))
+				}
+				for _, a := range addrs[:2] {
+					got := map[*ikeSA]bool{}
+					for s := range r.reaching(c, ts.Set{ts.FromAddr(a)}) {
+						got[s] = true
+					}
+					for _, s := range order {
+						may := s.conn == c && (!c.anonymous() || s.peer == nil && s.initiator || s.peer != nil && (s.peer.sole == a || !s.peer.sole.IsValid()))
+						if got[s] != may {
+							t.Fatalf("connection %s, %s: yields SA %d: %t", c.Name, a, s.num, got[s])
+						}
+					}
+				}
+				if n := len(slices.Collect(r.reaching(c, ts.Set{ts.FromAddr(addrs[0]), ts.FromAddr(addrs[1])}))); n != len(want) {
+					t.Fatalf("connection %s: %d of %d", c.Name, n, len(want))
 				}
 			}
 			for _, p := range peers {

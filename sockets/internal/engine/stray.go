@@ -43,7 +43,7 @@ func (k *keyer) callBack(now time.Time, from netip.Addr) {
 		if !c.isAt(from) || now.Sub(k.called[c]) < suspectGap {
 			continue
 		}
-		if _, busy := k.roster[group{conn: c}]; busy {
+		if _, busy := k.roster[group{kind: byConn, conn: c}]; busy {
 			continue
 		}
 		k.called[c] = now

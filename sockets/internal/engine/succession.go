@@ -173,12 +173,12 @@ func (k *keyer) inherit(from, to *ikeSA) {
 	}
 }
 
-// preferred are the IKE SAs of a connection, with those that their peers may have lost
-// last.
-func (k *keyer) preferred(c *Conn) iter.Seq[*ikeSA] {
+// preferred are the IKE SAs that may do for an acquire, with those that their peers may have
+// lost last.
+func (k *keyer) preferred(a *acquire) iter.Seq[*ikeSA] {
 	return func(yield func(*ikeSA) bool) {
 		for _, doubtful := range []bool{false, true} {
-			for s := range k.roster.ofConn(c) {
+			for s := range k.roster.reaching(a.conf.Conn, a.pair.Remote) {
 				if (s.succession != nil && s.succession.lost) == doubtful && !yield(s) {
 					return
 				}

@@ -206,6 +206,7 @@ func (k *keyer) accept(now time.Time, s *ikeSA, id ike.WorkID, p *peer) {
 		s.m.Complete(now, id, &ike.VerifyResult{Err: &AdmissionError{Conn: c.Name, Peer: p.canonical, Anonymous: p.entry.Kind.BTNS(), Err: err}})
 		return
 	}
+	p.sole = soleAddr(p.mayOwn())
 	method := "psk"
 	switch {
 	case p.entry.Kind.BTNS():
