@@ -10,6 +10,7 @@ import (
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/auth"
+	"github.com/btns-go/btns/ike/iketest"
 	"github.com/btns-go/btns/ike/suite"
 	"github.com/btns-go/btns/ike/wire"
 	"github.com/btns-go/btns/tun"
@@ -20,6 +21,7 @@ import (
 // of once their tunnel stands, so that what stays is the hub's.
 type crowd struct {
 	cast *cast
+	own  iketest.Credentials
 	wire *tuntest.Wire
 	ike  []wire.Proposal
 	esp  []wire.Proposal
@@ -29,7 +31,10 @@ type crowd struct {
 
 // newCrowd makes clients 0 to n-1, each at an address of its own.
 func newCrowd(c *cast, net *tuntest.Net, n int) (*crowd, error) {
-	x := &crowd{cast: c, live: map[netip.AddrPort]*ike.Machine{}}
+	x := &crowd{cast: c, own: iketest.Credentials{Secret: c.secret, Key: c.client}, live: map[netip.AddrPort]*ike.Machine{}}
+	if c.hub != nil {
+		x.own.Trust = [][]byte{auth.SPKI(c.hub.Public())}
+	}
 	var err1, err2, err3 error
 	x.ike, err1 = suite.IKEProposals(ikeSuite)
 	x.esp, err2 = suite.ESPProposals(espSuite)
@@ -120,33 +125,11 @@ func (x *crowd) drain(from netip.AddrPort, m *ike.Machine) error {
 }
 
 func (x *crowd) answer(w ike.Work) ike.WorkResult {
-	switch w := w.(type) {
-	case *ike.WorkKE:
-		r := &ike.KEResult{Key: w.Key}
-		if r.Key == nil {
-			r.Key, r.Err = suite.GenerateKE(w.Group, rand.Reader)
-		}
-		if w.Peer != nil {
-			r.Shared, r.Err = r.Key.Shared(w.Peer)
-		}
-		return r
-	case *ike.WorkSign:
-		if x.cast.client != nil {
-			a, err := auth.Sign(x.cast.client, w.Octets, w.PeerHashes)
-			return &ike.SignResult{Auth: a, Err: err}
-		}
-		data, err := auth.PSKAuth(w.PRF, x.cast.secret, w.Octets)
-		return &ike.SignResult{Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: err}
-	case *ike.WorkVerify:
-		var err error
-		if x.cast.hub != nil {
-			err = auth.VerifySPKI(auth.SPKI(x.cast.hub.Public()), &w.Auth, w.Octets, auth.Rules{})
-		} else {
-			err = auth.VerifyPSK(w.PRF, x.cast.secret, &w.Auth, w.Octets)
-		}
-		return &ike.VerifyResult{OK: err == nil, Err: err}
+	switch w.(type) {
 	case *ike.WorkDecide:
 		return &ike.DecideResult{Refuse: wire.NotifyNoAdditionalSAs}
+	case *ike.WorkRekey:
+		return &ike.RekeyResult{Err: errors.ErrUnsupported}
 	}
-	return &ike.RekeyResult{Err: errors.ErrUnsupported}
+	return x.own.Answer(w, rand.Reader)
 }

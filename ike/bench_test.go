@@ -1,7 +1,6 @@
 package ike_test
 
 import (
-	"crypto"
 	"crypto/rand"
 	"net/netip"
 	"runtime"
@@ -18,8 +17,7 @@ import (
 // lab is two ends without a simulation around them: what a handshake costs.
 type lab struct {
 	cfg  [2]ike.Config
-	psk  auth.PSK
-	keys [2]crypto.Signer
+	own  [2]iketest.Credentials
 	esp  []wire.Proposal
 	addr [2]netip.AddrPort
 	spi  uint32
@@ -27,17 +25,18 @@ type lab struct {
 
 func newLab(tb testing.TB, signed bool) *lab {
 	tb.Helper()
-	l := &lab{psk: auth.NewPSK([]byte("a secret of sufficient length")), esp: iketest.MustESP("aes256gcm16-noesn"), spi: 256}
+	l := &lab{esp: iketest.MustESP("aes256gcm16-noesn"), spi: 256}
 	for i, name := range []string{"moon", "sun"} {
 		l.addr[i] = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)}), 4500)
 		l.cfg[i] = ike.Config{Proposals: iketest.MustIKE("aes256gcm16-prfsha256-x25519"), Rand: rand.Reader, ForceEncap: true,
 			Local: ike.Local{ID: wire.ID{IType: wire.IDFQDN, Data: []byte(name)}, Method: wire.AuthMethodPSK}}
+		l.own[i].Secret = auth.NewPSK([]byte("a secret of sufficient length"))
 		if signed {
 			k, err := auth.GenerateKey(auth.KindEd25519)
 			if err != nil {
 				tb.Fatal(err)
 			}
-			l.keys[i] = k
+			l.own[i].Key = k
 			l.cfg[i].HashAlgs = auth.Hashes()
 			l.cfg[i].Local.Method = wire.AuthMethodDigitalSignature
 			l.cfg[i].Local.Certs = []wire.Cert{{Encoding: wire.CertRawPublicKey, Data: auth.SPKI(k.Public())}}
@@ -93,40 +92,16 @@ func (l *lab) handshake(tb testing.TB, now time.Time) [2]*ike.Machine {
 }
 
 func (l *lab) answer(tb testing.TB, i int, w ike.Work) ike.WorkResult {
-	switch w := w.(type) {
-	case *ike.WorkKE:
-		r := &ike.KEResult{Key: w.Key}
-		if r.Key == nil {
-			r.Key, r.Err = suite.GenerateKE(w.Group, rand.Reader)
-		}
-		if w.Peer != nil {
-			r.Shared, r.Err = r.Key.Shared(w.Peer)
-		}
-		return r
-	case *ike.WorkSign:
-		if l.keys[i] != nil {
-			a, err := auth.Sign(l.keys[i], w.Octets, w.PeerHashes)
-			return &ike.SignResult{Auth: a, Err: err}
-		}
-		data, err := auth.PSKAuth(w.PRF, l.psk, w.Octets)
-		return &ike.SignResult{Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: err}
-	case *ike.WorkVerify:
-		var err error
-		if l.keys[i] != nil {
-			err = auth.VerifySPKI(w.SPKI, &w.Auth, w.Octets, auth.Rules{})
-		} else {
-			err = auth.VerifyPSK(w.PRF, l.psk, &w.Auth, w.Octets)
-		}
-		return &ike.VerifyResult{OK: err == nil, Err: err}
-	case *ike.WorkDecide:
-		l.spi++
-		s, _, chosen, mis := suite.ChooseESP(w.Proposals, l.esp)
-		if mis != nil {
-			tb.Fatal(mis)
-		}
-		return &ike.DecideResult{SPI: l.spi, Pair: w.Pair, Chosen: chosen, Suite: s}
+	d, ok := w.(*ike.WorkDecide)
+	if !ok {
+		return l.own[i].Answer(w, rand.Reader)
 	}
-	return nil
+	l.spi++
+	s, _, chosen, mis := suite.ChooseESP(d.Proposals, l.esp)
+	if mis != nil {
+		tb.Fatal(mis)
+	}
+	return &ike.DecideResult{SPI: l.spi, Pair: d.Pair, Chosen: chosen, Suite: s}
 }
 
 func benchmarkHandshake(b *testing.B, signed bool) {

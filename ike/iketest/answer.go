@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/btns-go/btns/ike"
-	"github.com/btns-go/btns/ike/auth"
 	"github.com/btns-go/btns/ike/suite"
 	"github.com/btns-go/btns/ike/wire"
 )
@@ -29,10 +27,8 @@ func (e *End) work(w ike.Work) {
 func (e *End) answer(w ike.Work) ike.WorkResult {
 	var r ike.WorkResult
 	switch w := w.(type) {
-	case *ike.WorkKE:
-		r = e.ke(w)
-	case *ike.WorkSign:
-		r = e.sign(w)
+	case *ike.WorkKE, *ike.WorkSign:
+		r = e.Host.Credentials.Answer(w, reader{e.Host.rand})
 	case *ike.WorkVerify:
 		r = e.verify(w)
 	case *ike.WorkDecide:
@@ -54,44 +50,12 @@ func (e *End) answer(w ike.Work) ike.WorkResult {
 	return r
 }
 
-func (e *End) ke(w *ike.WorkKE) *ike.KEResult {
-	r := &ike.KEResult{Key: w.Key}
-	if r.Key == nil {
-		r.Key, r.Err = suite.GenerateKE(w.Group, reader{e.Host.rand})
-	}
-	if r.Err == nil && w.Peer != nil {
-		r.Shared, r.Err = r.Key.Shared(w.Peer)
-	}
-	return r
-}
-
-func (e *End) sign(w *ike.WorkSign) *ike.SignResult {
-	h := e.Host
-	if w.Local.Method == wire.AuthMethodPSK {
-		data, err := auth.PSKAuth(w.PRF, h.Secret, w.Octets)
-		return &ike.SignResult{Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: err}
-	}
-	a, err := auth.Sign(h.Key, w.Octets, w.PeerHashes)
-	return &ike.SignResult{Auth: a, Err: err}
-}
-
-func (e *End) verify(w *ike.WorkVerify) *ike.VerifyResult {
+func (e *End) verify(w *ike.WorkVerify) ike.WorkResult {
 	h := e.Host
 	if want := h.WantID; want != nil && (w.AssertedID.IType != want.IType || !bytes.Equal(w.AssertedID.Data, want.Data)) {
 		return &ike.VerifyResult{Err: fmt.Errorf("identity %s is not %s", w.AssertedID.String(), want.String())}
 	}
-	var err error
-	switch {
-	case h.Key == nil:
-		err = auth.VerifyPSK(w.PRF, h.Secret, &w.Auth, w.Octets)
-	case w.SPKI == nil:
-		err = errors.New("no bare key")
-	case h.Trust != nil && !slices.ContainsFunc(h.Trust, func(k []byte) bool { return bytes.Equal(k, w.SPKI) }):
-		err = errors.New("key is not trusted")
-	default:
-		err = auth.VerifySPKI(w.SPKI, &w.Auth, w.Octets, auth.Rules{})
-	}
-	return &ike.VerifyResult{OK: err == nil, Err: err, Peer: w.AssertedID.String()}
+	return h.Credentials.Answer(w, reader{h.rand})
 }
 
 func (e *End) decide(w *ike.WorkDecide) *ike.DecideResult {

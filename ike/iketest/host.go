@@ -32,12 +32,7 @@ type Host struct {
 	// Config is the template for its machines.
 	Config ike.Config
 
-	// Secret authenticates with a shared key; Key, if not nil, with a signature and a
-	// bare key instead.
-	Secret auth.PSK
-	Key    crypto.Signer
-	// Trust are the peers' bare keys that are accepted; nil accepts any (BTNS).
-	Trust [][]byte
+	Credentials
 	// WantID is the only identity accepted; nil accepts any.
 	WantID *wire.ID
 
