@@ -31,7 +31,7 @@ func TestOneChildForAllThatWantIt(t *testing.T) {
 			eb := b.start(t)
 			echo(t, eb)
 			a := &testHost{name: "a", wire: at(t, n, "192.0.2.1:4500"), remotes: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:4500")}}
-			ea := a.with(t, func(c *Conn) { c.Children[0].StartNow = start })
+			ea := a.start(t, func(c *Conn) { c.Children[0].StartNow = start })
 			var both sync.WaitGroup
 			both.Go(func() {
 				c, _, err := dialFor(t.Context(), ea, b.addr)
@@ -68,7 +68,7 @@ func TestOneLookup(t *testing.T) {
 	b := &testHost{name: "b", wire: at(t, n, "192.0.2.2:4500")}
 	eb := b.start(t)
 	a := &testHost{name: "a", wire: at(t, n, "192.0.2.1:4500")}
-	ea := a.with(t, func(c *Conn) { c.Remotes = []Remote{{Host: "192.0.2.2", Port: 4500}} })
+	ea := a.start(t, func(c *Conn) { c.Remotes = []Remote{{Host: "192.0.2.2", Port: 4500}} })
 	ea.ask(func(now time.Time) {
 		for range 3 {
 			cc := ea.k.confs["all"]

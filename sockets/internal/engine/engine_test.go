@@ -108,9 +108,14 @@ func (h *testHost) config(t testing.TB) Config {
 		Conns: []*Conn{c}, Log: testLog(h.name)}
 }
 
-func (h *testHost) start(t testing.TB) *Engine {
+// start runs h with more of its connection.
+func (h *testHost) start(t testing.TB, more ...func(c *Conn)) *Engine {
 	t.Helper()
-	e, err := New(h.config(t))
+	cfg := h.config(t)
+	for _, f := range more {
+		f(cfg.Conns[0])
+	}
+	e, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -407,14 +412,10 @@ func TestSecondAddressIsTriedWhenTheFirstIsUnknown(t *testing.T) {
 	b := &testHost{name: "b", wire: at(t, n, "192.0.2.2:4500")}
 	echo(t, b.start(t))
 	a := &testHost{name: "a", wire: at(t, n, "192.0.2.1:4500"), remotes: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:4500")}}
-	cfg := a.config(t)
-	// A label of more than 63 bytes: no resolver is asked.
-	cfg.Conns[0].Remotes = append([]Remote{{Host: strings.Repeat("x", 70) + ".invalid", Port: 4500}}, cfg.Conns[0].Remotes...)
-	ea, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ea.Close() })
+	ea := a.start(t, func(c *Conn) {
+		// A label of more than 63 bytes: no resolver is asked.
+		c.Remotes = append([]Remote{{Host: strings.Repeat("x", 70) + ".invalid", Port: 4500}}, c.Remotes...)
+	})
 	c, _ := dial(t, ea, b.addr)
 	roundTrip(t, c, []byte("found"))
 	idle(t, ea)

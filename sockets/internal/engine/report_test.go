@@ -144,7 +144,7 @@ func TestEventsOfADeadPeer(t *testing.T) {
 	n := tuntest.NewNet(tuntest.Faults{})
 	a, b := known(t, n)
 	b.start(t)
-	ea := a.with(t, func(c *Conn) { c.DPDDelay = 30 * time.Second })
+	ea := a.start(t, func(c *Conn) { c.DPDDelay = 30 * time.Second })
 	r := listen(t, ea)
 	if err := initiate(t, ea, b.addr); err != nil {
 		t.Fatal(err)
@@ -172,7 +172,7 @@ func TestEventsOfASilentPeer(t *testing.T) {
 	n := tuntest.NewNet(tuntest.Faults{})
 	a, b := known(t, n)
 	eb := b.start(t)
-	ea := a.with(t, askOften)
+	ea := a.start(t, askOften)
 	r := listen(t, ea)
 	if err := initiate(t, ea, b.addr); err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestEventsOfExpiry(t *testing.T) {
 	n := tuntest.NewNet(tuntest.Faults{})
 	a, b := known(t, n)
 	b.start(t)
-	ea := a.with(t, func(c *Conn) { c.Life = ike.IKELife{Rekey: time.Hour, Over: time.Minute, Exact: true} })
+	ea := a.start(t, func(c *Conn) { c.Life = ike.IKELife{Rekey: time.Hour, Over: time.Minute, Exact: true} })
 	r := listen(t, ea)
 	if err := initiate(t, ea, b.addr); err != nil {
 		t.Fatal(err)
@@ -421,8 +421,8 @@ func TestEventsOfGivingUp(t *testing.T) {
 	if err := errors.Join(err1, err2); err != nil {
 		t.Fatal(err)
 	}
-	b.with(t, func(c *Conn) { c.IKE = theirs })
-	ea := a.with(t, func(c *Conn) { c.IKE = ours })
+	b.start(t, func(c *Conn) { c.IKE = theirs })
+	ea := a.start(t, func(c *Conn) { c.IKE = ours })
 	r := listen(t, ea)
 	done := make(chan error, 1)
 	go func() { done <- initiate(t, ea, b.addr) }()

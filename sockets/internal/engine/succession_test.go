@@ -8,6 +8,7 @@ import (
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/netstack"
 	"github.com/btns-go/btns/tun/tuntest"
 )
 
@@ -20,17 +21,15 @@ func known(t testing.TB, n *tuntest.Net) (a, b *testHost) {
 	return a, b
 }
 
-// with starts h with more of its connection.
-func (h *testHost) with(t testing.TB, more func(c *Conn)) *Engine {
+// talking starts both and connects a to b; more is of a's connection.
+func talking(t testing.TB, a, b *testHost, more ...func(c *Conn)) (ea, eb *Engine, c *netstack.TCPConn) {
 	t.Helper()
-	cfg := h.config(t)
-	more(cfg.Conns[0])
-	e, err := New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Close() })
-	return e
+	eb = b.start(t)
+	echo(t, eb)
+	ea = a.start(t, more...)
+	c, _ = dial(t, ea, b.addr)
+	roundTrip(t, c, []byte("before"))
+	return ea, eb, c
 }
 
 // lose ends a host so that nobody hears of it.
@@ -43,6 +42,17 @@ func lose(t testing.TB, n *tuntest.Net, e *Engine) {
 	n.SetFaults(tuntest.Faults{})
 }
 
+// restart has a host crash and come back.
+func (h *testHost) restart(t testing.TB, n *tuntest.Net, e *Engine, more ...func(c *Conn)) *Engine {
+	t.Helper()
+	where := e.Wire().LocalAddr(netip.Addr{})[0].String()
+	lose(t, n, e)
+	h.wire = at(t, n, where)
+	e = h.start(t, more...)
+	echo(t, e)
+	return e
+}
+
 func askOften(c *Conn) { c.DPDDelay = 300 * time.Millisecond }
 
 // A peer that was restarted, and waits to be called, is called again after a few seconds of
@@ -51,18 +61,11 @@ func TestRestartedPeerIsCalledAgain(t *testing.T) {
 	t.Parallel()
 	n := tuntest.NewNet(tuntest.Faults{})
 	a, b := known(t, n)
-	eb := b.start(t)
-	echo(t, eb)
-	ea := a.with(t, askOften)
-	c, _ := dial(t, ea, b.addr)
-	roundTrip(t, c, []byte("before"))
+	ea, eb, _ := talking(t, a, b, askOften)
 	before := ea.Status().IKE[0]
 
-	lose(t, n, eb)
 	start := time.Now()
-	b.wire = at(t, n, "192.0.2.2:4500")
-	eb = b.start(t)
-	echo(t, eb)
+	eb = b.restart(t, n, eb)
 	eventually(t, "both have one new SA with one child", func() bool {
 		for _, e := range []*Engine{ea, eb} {
 			st := e.Status()
@@ -75,7 +78,7 @@ func TestRestartedPeerIsCalledAgain(t *testing.T) {
 	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("after %v", took)
 	}
-	c, _ = dial(t, ea, b.addr)
+	c, _ := dial(t, ea, b.addr)
 	roundTrip(t, c, []byte("after"))
 	idle(t, ea)
 }
@@ -86,11 +89,7 @@ func TestSilentPeerComesBack(t *testing.T) {
 	t.Parallel()
 	n := tuntest.NewNet(tuntest.Faults{})
 	a, b := known(t, n)
-	eb := b.start(t)
-	echo(t, eb)
-	ea := a.with(t, askOften)
-	c, _ := dial(t, ea, b.addr)
-	roundTrip(t, c, []byte("before"))
+	ea, eb, c := talking(t, a, b, askOften)
 	before := ea.Status().IKE[0]
 
 	n.SetFaults(tuntest.Faults{Drop: 1})
@@ -131,20 +130,13 @@ func TestSilentPeerComesBack(t *testing.T) {
 func TestRestartedPeerSaysSo(t *testing.T) {
 	n := tuntest.NewNet(tuntest.Faults{})
 	a, b := known(t, n)
-	eb := b.start(t)
-	echo(t, eb)
-	ea := a.start(t)
-	c, _ := dial(t, ea, b.addr)
-	roundTrip(t, c, []byte("before"))
+	ea, eb, _ := talking(t, a, b)
 
-	lose(t, n, eb)
-	b.wire = at(t, n, "192.0.2.2:4500")
-	eb = b.start(t)
-	echo(t, eb)
+	eb = b.restart(t, n, eb)
 	// Who was heard a moment ago is only asked.
 	eventually(t, "b is silent", func() bool { return time.Since(ea.Status().IKE[0].Children[0].LastHeard) > time.Second })
 	start := time.Now()
-	c, _ = dial(t, ea, b.addr) // its first packet goes to the old SA
+	c, _ := dial(t, ea, b.addr) // its first packet goes to the old SA
 	roundTrip(t, c, []byte("after"))
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("after %v", took)
@@ -160,20 +152,12 @@ func TestRestartedPeerSaysSo(t *testing.T) {
 func TestRestartedHostCallsBack(t *testing.T) {
 	n := tuntest.NewNet(tuntest.Faults{})
 	a, b := known(t, n)
-	eb := b.start(t)
-	echo(t, eb)
 	toB := func(c *Conn) { c.Children[0].Pair.Remote = ts.Set{ts.FromAddr(b.addr)} }
-	ea := a.with(t, toB)
-	echo(t, ea)
-	c, _ := dial(t, ea, b.addr)
-	roundTrip(t, c, []byte("before"))
+	ea, eb, _ := talking(t, a, b, toB)
 
-	lose(t, n, ea)
-	a.wire = at(t, n, "192.0.2.1:4500")
-	ea = a.with(t, toB)
-	echo(t, ea)
+	ea = a.restart(t, n, ea, toB)
 	start := time.Now()
-	c, _ = dial(t, eb, a.addr) // under the old SA: b knows of no restart
+	c, _ := dial(t, eb, a.addr) // under the old SA: b knows of no restart
 	roundTrip(t, c, []byte("after"))
 	if took := time.Since(start); took > 3*time.Second {
 		t.Errorf("after %v", took)
@@ -209,11 +193,7 @@ func TestTrafficIntoSilence(t *testing.T) {
 	t.Parallel()
 	n := tuntest.NewNet(tuntest.Faults{})
 	a, b := known(t, n)
-	eb := b.start(t)
-	echo(t, eb)
-	ea := a.with(t, func(c *Conn) { c.DPDDelay = time.Hour })
-	c, _ := dial(t, ea, b.addr)
-	roundTrip(t, c, []byte("before"))
+	ea, _, c := talking(t, a, b, func(c *Conn) { c.DPDDelay = time.Hour })
 	n.SetFaults(tuntest.Faults{Drop: 1})
 	if _, err := c.Write([]byte("anybody there?")); err != nil {
 		t.Fatal(err)
@@ -255,7 +235,7 @@ func TestWantedChildIsTriedAgain(t *testing.T) {
 	// Nobody is there at first, and the machine gives up at once.
 	n := tuntest.NewNet(tuntest.Faults{})
 	a, b := known(t, n)
-	ea := a.with(t, func(c *Conn) {
+	ea := a.start(t, func(c *Conn) {
 		c.Children[0].StartNow = true
 		c.Children[0].Pair.Remote = ts.Set{ts.FromAddr(b.addr)}
 	})
