@@ -449,11 +449,14 @@ func (m *Machine) Heard(now time.Time, inSPI uint32) {
 	c.use(now)
 }
 
-// Used says that a packet was sent on the child SA with our inbound SPI. Only those
-// with Terms.Inactivity need it.
+// Used says that a packet was sent on the child SA with our inbound SPI. Those with
+// Terms.Inactivity need it, and a NAT in front of us, which then needs no keepalive.
 func (m *Machine) Used(now time.Time, inSPI uint32) {
 	if c := m.childIn(inSPI); c != nil {
 		c.use(now)
+		if now.After(m.spoke) {
+			m.spoke = now
+		}
 	}
 }
 

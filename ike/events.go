@@ -59,6 +59,10 @@ type Child struct {
 	Limits    Limits // for the data plane to count
 }
 
+// Keepalive asks for a NAT keepalive to be sent (RFC 3948, Section 2.3): one octet of 0xFF
+// without a non-ESP marker.
+type Keepalive struct{ Path Path }
+
 // ChildInbound asks for the inbound half of a child SA to be installed before the
 // next output is carried out. Key is integrity key and salt as
 // esp.Suite wants it; it is the receiver's, to erase when done. The SPI given
@@ -259,6 +263,7 @@ func (r Reason) String() string {
 }
 
 func (*Send) output()           {}
+func (*Keepalive) output()      {}
 func (*Established) output()    {}
 func (*ChildInbound) output()   {}
 func (*ChildOutbound) output()  {}

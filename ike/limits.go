@@ -38,6 +38,10 @@ const (
 	doubtGap    = 10 * time.Second
 	hintSilence = time.Second
 
+	// keepaliveGap is how long nothing may go out through a NAT in front of us: RFC 3948,
+	// Section 4, has 20 s.
+	keepaliveGap = 20 * time.Second
+
 	// initGrace is how long an initiator goes on after the first unauthenticated
 	// refusal of its IKE_SA_INIT, and initRefusals how many it wants to have seen:
 	// a forged one loses against the true response (RFC 7296, Section 2.21.1).

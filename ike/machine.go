@@ -53,6 +53,7 @@ type Machine struct {
 	lastWork WorkID
 
 	heard time.Time // when the peer last proved to be alive
+	spoke time.Time // when something last went to the peer, as far as is known
 	life  time.Time // end of half-open or lingering life
 
 	soft, hard  time.Time // of the IKE SA; zero: never
@@ -242,6 +243,7 @@ func (m *Machine) Deadline() time.Time {
 	}
 	sooner(&d, m.rivalsDue())
 	sooner(&d, m.liveness())
+	sooner(&d, m.keepalive())
 	sooner(&d, m.aging())
 	sooner(&d, m.waiting())
 	sooner(&d, m.fragmentsEnd())
@@ -265,6 +267,7 @@ func (m *Machine) Tick(now time.Time) {
 		m.probe(now)
 	}
 	m.pump(now)
+	m.keepAlive(now)
 }
 
 // expire ends a half-open or lingering life.

@@ -141,7 +141,7 @@ func (m *Machine) heir(now time.Time, role Role, spii, spir uint64, s suite.IKE,
 	n := &Machine{cfg: m.cfg, role: role, branch: branch{state: StateEstablished, spir: spir, path: m.path,
 		flags: m.flags & (flagLocalNAT | flagRemoteNAT | flagEncap | flagFragments | flagConfirmed)},
 		requests: m.requests, creates: m.creates,
-		spii: spii, peer: m.peer, heard: now, proven: m.proven, authUntil: m.authUntil, authSoft: m.authSoft, reauthed: m.reauthed}
+		spii: spii, peer: m.peer, heard: now, spoke: now, proven: m.proven, authUntil: m.authUntil, authSoft: m.authSoft, reauthed: m.reauthed}
 	if err := n.useKeys(s, keys); err != nil {
 		return nil, err
 	}

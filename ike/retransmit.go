@@ -76,6 +76,7 @@ func (m *Machine) launch(now time.Time, x *exchange) {
 		m.mustAnswer(now)
 	}
 	m.count(func(c *Counters) { c.Requests.Add(1) })
+	m.spoke = now
 	m.transmit(m.path, x.raw)
 }
 
@@ -117,6 +118,7 @@ func (m *Machine) sendAgain(now time.Time) {
 	x.at = now.Add(wait)
 	sooner(&x.at, x.end)
 	m.count(func(c *Counters) { c.Resends.Add(1) })
+	m.spoke = now
 	m.transmit(m.path, x.raw)
 	m.emit(&Resent{m.told(x)})
 }

@@ -59,6 +59,7 @@ func (m *Machine) respond(now time.Time, ps ...wire.Payload) {
 	}
 	m.win = window{next: id + 1, digest: s.digest, answer: raw}
 	m.count(func(c *Counters) { c.Responses.Add(1) })
+	m.spoke = now
 	m.transmit(s.path, raw)
 	m.numbered(now, id)
 	if id >= maxMessageID {

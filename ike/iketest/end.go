@@ -3,6 +3,7 @@ package iketest
 import (
 	"bytes"
 	"fmt"
+	"time"
 
 	"github.com/btns-go/btns/esp"
 	"github.com/btns-go/btns/ike"
@@ -29,6 +30,7 @@ type End struct {
 	Suspected   []error // why the peer was a suspect
 	Cleared     int     // how often it was none after all
 
+	Keepalives                 []time.Duration // when, since the start
 	Resent, Answered, Repeated []ike.Request
 	Events                     []ike.Event
 	Keys                       *ike.IKEKeys
@@ -108,6 +110,11 @@ func (e *End) carryOut(o ike.Output) {
 	case *ike.Send:
 		e.sent(o)
 		h.send(o.Path, o.Data)
+	case *ike.Keepalive:
+		e.Keepalives = append(e.Keepalives, s.Elapsed())
+		if o.Path != e.M.Path() || o.Path.Local.Port() == wire.PortIKE {
+			e.fail("keepalive over %v", o.Path)
+		}
 	case ike.Work:
 		e.work(o)
 	case *ike.Established:

@@ -115,6 +115,8 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 	switch o := o.(type) {
 	case *ike.Send:
 		k.send(now, s, o)
+	case *ike.Keepalive:
+		k.dispatch(o.Path, tun.KindESP, []byte{tun.Keepalive}) // ESP, for it has no marker
 	case *ike.WorkKE:
 		k.keyExchange(s, o)
 	case *ike.WorkSign:
@@ -205,10 +207,12 @@ func (k *keyer) send(now time.Time, s *ikeSA, o *ike.Send) {
 }
 
 // transmit sends one IKE datagram. A failure is a lost datagram: the machine repeats it.
-func (k *keyer) transmit(path ike.Path, b []byte) {
+func (k *keyer) transmit(path ike.Path, b []byte) { k.dispatch(path, tun.KindIKE, b) }
+
+func (k *keyer) dispatch(path ike.Path, kind tun.Kind, b []byte) {
 	buf := k.scratch[:tun.Headroom+len(b)]
 	copy(buf[tun.Headroom:], b)
-	err := k.dp.SendIKE([]tun.Packet{{Buf: buf, Off: tun.Headroom, Len: len(b), Path: tun.Path(path), Kind: tun.KindIKE}})
+	err := k.dp.SendIKE([]tun.Packet{{Buf: buf, Off: tun.Headroom, Len: len(b), Path: tun.Path(path), Kind: kind}})
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		k.log.Debug("IKE datagram not sent", "path", path.String(), "error", err)
 	}
