@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -116,6 +117,9 @@ func TestStreamEndsWithTheServer(t *testing.T) {
 	}
 	defer deaf.Close()
 	if _, err := deaf.Write([]byte(`{"op":"count","args":{"to":"-1"}}` + "\n")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(deaf, make([]byte, len("{}\n"))); err != nil { // its stream has begun
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
