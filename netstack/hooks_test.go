@@ -259,7 +259,7 @@ func TestADV_L1_L8_OtherTag(t *testing.T) {
 			if n, err := s.Read(buf); n != 0 || !isTimeout(err) {
 				t.Fatalf("something reached TCP: %d bytes, %v", n, err)
 			}
-			_ = s.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = s.SetReadDeadline(time.Now().Add(patience))
 			b.Deliver(right, pkt)
 			tc.effect(t, s)
 			c.Abort(nil)

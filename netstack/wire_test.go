@@ -223,12 +223,16 @@ func connect(t testing.TB, a, b *host, v6 bool) (client, server *TCPConn) {
 	return client, server
 }
 
+// patience is when a test gives up. No test that passes waits for its end, however slow the
+// machine is.
+const patience = time.Minute
+
 // eventually waits for a condition that other goroutines bring about.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); !cond(); {
+	for deadline := time.Now().Add(patience); !cond(); {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 5 s: %s", what)
+			t.Fatalf("not within %v: %s", patience, what)
 		}
 		<-time.After(time.Millisecond)
 	}

@@ -39,19 +39,18 @@ func TestHoldFirstPacket(t *testing.T) {
 	if st := acq.Socket.Latch().State(); st != latch.StateLarval {
 		t.Errorf("latch is %v while waiting", st)
 	}
-	start := time.Now()
-	connect(t, a, b, link{})
+	ca, _ := connect(t, a, b, link{})
+	if ca.Stats().OutPackets == 0 {
+		t.Error("the held packet did not leave with the SA: a retransmission will")
+	}
 	d := recv(t, done, "connection")
 	if d.err != nil {
 		t.Fatal(d.err)
 	}
-	if waited := time.Since(start); waited > 900*time.Millisecond {
-		t.Errorf("the connection took %v: a retransmission, not the held packet", waited)
-	}
 	exchange(t, d.c, []byte("ping"), []byte("pong"))
 	wait()
 	_ = d.c.Close()
-	if s := a.path.Stats(); s.Acquires != 1 || s.Held != 1 || s.Now.Requests != 0 || s.Now.HeldPackets != 0 {
+	if s := a.path.Stats(); s.Acquires != 1 || s.Held == 0 || s.Now.Requests != 0 || s.Now.HeldPackets != 0 {
 		t.Errorf("%+v", s)
 	}
 	if len(a.acquires) != 0 {
@@ -63,7 +62,8 @@ func TestHoldFirstPacket(t *testing.T) {
 // TestAcquireRefused: an authenticated refusal fails a pending dial at once, and the next one without a question.
 func TestAcquireRefused(t *testing.T) {
 	w := newWorld()
-	a := w.host(t, 1, hostOpt{})
+	clk := newClock() // a failure is remembered for a second of it
+	a := w.host(t, 1, hostOpt{cfg: func(c *Config) { c.Now = clk.now }})
 	to := netip.MustParseAddrPort("10.0.0.9:80")
 	refusal := errors.New("AUTHENTICATION_FAILED")
 	errs := make(chan error, 1)
@@ -74,7 +74,6 @@ func TestAcquireRefused(t *testing.T) {
 		}
 		errs <- err
 	}
-	start := time.Now()
 	go dial()
 	acq := recv(t, a.acquires, "acquire")
 	a.path.FailAcquire(acq.ID, refusal, true)
@@ -84,9 +83,6 @@ func TestAcquireRefused(t *testing.T) {
 	go dial()
 	if err := recv(t, errs, "error"); !errors.Is(err, refusal) {
 		t.Errorf("got %v", err)
-	}
-	if d := time.Since(start); d > 2*time.Second {
-		t.Errorf("took %v", d)
 	}
 	if len(a.acquires) != 0 {
 		t.Error("asked again")
@@ -102,7 +98,7 @@ func TestAcquireRefused(t *testing.T) {
 	recv(t, errs, "error")
 }
 
-// TestAcquireSilent: LATCH-13: what nobody authenticated is loss: the dial goes on until its deadline and can say why.
+// TestAcquireSilent: LATCH-13: what nobody authenticated is loss: the dial goes on until its end and can say why.
 func TestLATCH13_SilenceIsLoss(t *testing.T) {
 	w := newWorld()
 	a := w.host(t, 1, hostOpt{})
@@ -112,9 +108,9 @@ func TestLATCH13_SilenceIsLoss(t *testing.T) {
 		err error
 	}
 	res := make(chan result, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	go func() {
-		ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
-		defer cancel()
 		_, s, err := a.dial(ctx, netip.MustParseAddrPort("10.0.0.9:80"), latch.Want{})
 		res <- result{s, err}
 	}()
@@ -122,11 +118,12 @@ func TestLATCH13_SilenceIsLoss(t *testing.T) {
 	a.path.FailAcquire(acq.ID, silence, false)
 	select {
 	case r := <-res:
-		t.Fatalf("ended with %v before its deadline", r.err)
+		t.Fatalf("ended with %v before it was given up", r.err)
 	case <-time.After(500 * time.Millisecond):
 	}
+	cancel()
 	r := recv(t, res, "end of dial")
-	if !errors.Is(r.err, context.DeadlineExceeded) && !isTimeout(r.err) {
+	if !errors.Is(r.err, context.Canceled) {
 		t.Errorf("got %v", r.err)
 	}
 	if !errors.Is(r.s.LastFailure(), silence) {
@@ -230,7 +227,7 @@ func TestUnownedReplies(t *testing.T) {
 	defer sa.Close()
 	defer ua.Close()
 	_, _ = ua.Write([]byte("x"))
-	_ = ua.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = ua.SetReadDeadline(time.Now().Add(patience))
 	if _, err := ua.Read(make([]byte, 10)); err == nil || isTimeout(err) {
 		t.Errorf("closed UDP port: %v", err)
 	}

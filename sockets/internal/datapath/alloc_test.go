@@ -153,7 +153,7 @@ func (r *rig) super(t testing.TB, v6 bool) (*netstack.Packet, *netstack.Tag) {
 	}
 	ch := make(chan res, 1)
 	go func() {
-		c, err := r.catcher.DialTCP(within(t, 10e9), s.Tag(), netip.AddrPort{}, to)
+		c, err := r.catcher.DialTCP(within(t, patience), s.Tag(), netip.AddrPort{}, to)
 		ch <- res{c, err}
 	}()
 	next := func() *netstack.Packet {

@@ -74,7 +74,7 @@ func TestUDPLargest(t *testing.T) {
 			if _, err := ua.WriteMsg(out, netip.AddrPortFrom(b.addr(v6), 2000), nil); err != nil {
 				t.Fatal(n, err)
 			}
-			_ = ub.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = ub.SetReadDeadline(time.Now().Add(patience))
 			got, from, to, tag, err := ub.ReadMsg(buf)
 			if err != nil || !bytes.Equal(buf[:got], out) || to != b.addr(v6) {
 				t.Fatalf("%d bytes: got %d, %v", n, got, err)
@@ -87,7 +87,7 @@ func TestUDPLargest(t *testing.T) {
 			if _, err := ub.WriteMsg(out, from, tag); err != nil {
 				t.Fatal(n, err)
 			}
-			_ = ua.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = ua.SetReadDeadline(time.Now().Add(patience))
 			if got, _, _, _, err = ua.ReadMsg(buf); err != nil || !bytes.Equal(buf[:got], out) {
 				t.Fatalf("%d bytes back: got %d, %v", n, got, err)
 			}
@@ -134,7 +134,7 @@ func TestUDPConnected(t *testing.T) {
 	if _, err := ub.WriteMsg([]byte("y"), from, tag); err != nil {
 		t.Fatal(err)
 	}
-	_ = ua.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = ua.SetReadDeadline(time.Now().Add(patience))
 	if n, err := ua.Read(buf); err != nil || string(buf[:n]) != "y" {
 		t.Fatal(n, err)
 	}

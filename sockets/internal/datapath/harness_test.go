@@ -373,7 +373,7 @@ func (h *host) listen(addr netip.Addr, port uint16, want latch.Want, bypass bool
 }
 
 func (l *listener) accept() (*netstack.TCPConn, *Socket, error) {
-	_ = l.l.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = l.l.SetDeadline(time.Now().Add(patience))
 	c, err := l.l.AcceptTCP()
 	if err != nil {
 		return nil, nil, err
@@ -402,6 +402,10 @@ func (l *listener) serve(f func(*netstack.TCPConn, *Socket)) (wait func()) {
 	})
 	return wg.Wait
 }
+
+// patience is when a test gives up. No test that passes waits for its end, however slow the
+// machine is.
+const patience = time.Minute
 
 func within(t testing.TB, d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
@@ -449,7 +453,7 @@ func exchange(t *testing.T, c net.Conn, out, want []byte) {
 		}
 	})
 	got := make([]byte, len(want))
-	_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	if _, err := io.ReadFull(c, got); err != nil {
 		t.Errorf("read: %v", err)
 	} else if !bytes.Equal(got, want) {
@@ -497,7 +501,7 @@ func recv[T any](t testing.TB, ch <-chan T, what string) T {
 	select {
 	case v := <-ch:
 		return v
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience):
 		t.Fatalf("no %s", what)
 	}
 	panic("unreachable")
@@ -507,7 +511,7 @@ func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	poll := time.NewTicker(time.Millisecond)
 	defer poll.Stop()
-	late := time.After(5 * time.Second)
+	late := time.After(patience)
 	for !f() {
 		select {
 		case <-poll.C:

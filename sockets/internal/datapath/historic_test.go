@@ -50,7 +50,7 @@ func TestCVE_2026_64566_EveryPathOwnsItsPackets(t *testing.T) {
 	eventually(t, "a packet is held", func() bool { return a.path.Stats().Now.HeldPackets == 1 })
 	install()
 	buf := make([]byte, 65536)
-	_ = ub.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = ub.SetReadDeadline(time.Now().Add(patience))
 	if n, _, _, _, err := ub.ReadMsg(buf); err != nil || !bytes.Equal(buf[:n], held) {
 		t.Errorf("what was held: %d octets, %v", n, err)
 	}
@@ -62,7 +62,7 @@ func TestCVE_2026_64566_EveryPathOwnsItsPackets(t *testing.T) {
 			if _, err := ua.WriteMsg(out, netip.AddrPortFrom(b.in4, 2000), nil); err != nil {
 				t.Error(err)
 			}
-			_ = ub.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_ = ub.SetReadDeadline(time.Now().Add(patience))
 			if n, _, _, _, err := ub.ReadMsg(buf); err != nil || !bytes.Equal(buf[:n], out) {
 				t.Errorf("%d octets of %d, or others: %v", n, len(out), err)
 			}

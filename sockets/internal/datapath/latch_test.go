@@ -200,7 +200,7 @@ func say(t *testing.T, from, to *netstack.TCPConn, text string) {
 		t.Fatal(err)
 	}
 	got := make([]byte, len(text))
-	_ = to.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = to.SetReadDeadline(time.Now().Add(patience))
 	if n, err := readFull(to, got); err != nil || string(got) != text {
 		t.Fatalf("read %q, %v", got[:n], err)
 	}
@@ -408,7 +408,7 @@ func TestADV_L6_PolicyEdit(t *testing.T) {
 			t.Errorf("%v: latch is %v with the policy back", word, st)
 		}
 		got := make([]byte, len(secret))
-		_ = k.s.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = k.s.SetReadDeadline(time.Now().Add(patience))
 		if _, err := readFull(k.s, got); err != nil || string(got) != secret {
 			t.Errorf("%v: %q, %v", word, got, err)
 		}

@@ -315,9 +315,13 @@ func TestADV_H2_WholeHost(t *testing.T) {
 				from = append(from, tc.at(i))
 			}
 			s := newSwarm(t, n, from)
-			eventually(t, "the share is used up", func() bool { s.tick(); return e.Status().Gate.HalfOpen >= tc.max })
-			if got := e.Status().Gate; got.HalfOpen != tc.max || got.Refused[gate.ReasonCookie.String()] == 0 {
-				t.Errorf("%+v; want %d half-open, and cookies demanded", got, tc.max)
+			eventually(t, "the share is used up, and cookies are demanded", func() bool {
+				s.tick()
+				got := e.Status().Gate
+				return got.HalfOpen >= tc.max && got.Refused[gate.ReasonCookie.String()] > 0
+			})
+			if got := e.Status().Gate; got.HalfOpen != tc.max {
+				t.Errorf("%+v; want %d half-open", got, tc.max)
 			}
 			if !connect(t, client(t, n, "honest", "203.0.113.1:4500"), "honest") {
 				t.Error("an honest host is kept out")
