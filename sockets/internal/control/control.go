@@ -4,8 +4,8 @@
 // with an error at last, until either side closes.
 //
 // It knows nothing of hosts: a Server passes requests to the Handler it is given.
-// The socket has mode 0600 in a directory that is not open to everybody; on
-// Linux the peer's uid is checked as well, so that a socket handed around by file
+// The socket has mode 0600 in a directory that is not open to everybody, and is the
+// host's or root's; on Linux the peer's uid is checked as well, so that a socket handed around by file
 // descriptor or left in a shared directory opens nothing.
 //
 // Memory: request and answer lines are copied; nothing of a connection outlives
@@ -88,6 +88,8 @@ func Listen(path string, h Handler) (*Server, error) {
 		return nil, fmt.Errorf("control: %w", err)
 	} else if fi.Mode().Perm()&0o002 != 0 && fi.Mode()&os.ModeSticky == 0 && runtime.GOOS != "windows" {
 		return nil, fmt.Errorf("control: %s is open to everybody for writing", dir)
+	} else if err := checkOwner(dir, fi); err != nil {
+		return nil, err
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()
