@@ -4,6 +4,9 @@
 //
 // The tables in policy.go are a statement of policy. They are not edited to make a build pass; a
 // change there is a change of the architecture and says why.
+//
+// A Tree is the caller's and does not change once it is read; checks may run at the same time. The
+// only limit is maxLines, of a file.
 package arch
 
 import (

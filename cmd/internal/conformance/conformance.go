@@ -12,6 +12,9 @@
 //
 // A number in a name is a pointer, not a proof: whether the test does what its row says is for
 // its reader to judge.
+//
+// Functions keep nothing and share nothing, and what they return is the caller's. There is no
+// limit: the tree is our own.
 package conformance
 
 import (
