@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/btns-go/btns/esp"
+	"github.com/btns-go/btns/esp/replay"
 	"github.com/btns-go/btns/esp/spd"
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike/auth"
@@ -174,6 +175,9 @@ func (c *compiler) policy(i int) error {
 	if p.Manual != nil {
 		if err := p.Manual.Check(false); err != nil {
 			return bad(err, "policies", name, "manual")
+		}
+		if _, err := replay.New(p.Manual.ReplayWindow); err != nil {
+			return bad(err, "policies", name, "manual", "replay_window")
 		}
 		if s, err := esp.ParseSuite(p.Manual.Suite); err != nil {
 			return bad(err, "policies", name, "manual", "suite")
@@ -458,7 +462,10 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 		return bad(fmt.Errorf("connection %s has a child of this name", other), path()...)
 	}
 	c.children[name] = conn.Name
-	cc := &engine.ChildConf{Name: name, Conn: conn, StartNow: ch.Start == StartNow, Passive: ch.Start == StartNone}
+	if _, err := replay.New(ch.ReplayWindow); err != nil {
+		return bad(err, path("replay_window")...)
+	}
+	cc := &engine.ChildConf{Name: name, Conn: conn, StartNow: ch.Start == StartNow, Passive: ch.Start == StartNone, ReplayWindow: ch.ReplayWindow}
 	cc.Terms = engine.Terms{
 		Lifetime: engine.Lifetime{
 			Rekey: orDefault(ch.RekeyTime, DefaultChildRekey), Life: ch.LifeTime, Rand: ch.RandTime,

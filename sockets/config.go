@@ -263,6 +263,9 @@ type Child struct {
 	RekeyTime, LifeTime, RandTime          time.Duration
 	RekeyBytes, LifeBytes, RandBytes       uint64
 	RekeyPackets, LifePackets, RandPackets uint64
+	// ReplayWindow is how many packets behind the newest may still come: a multiple of 64
+	// from replay.MinSize to replay.MaxSize, replay.DefaultSize when 0.
+	ReplayWindow int
 	// Inactivity deletes it after this long without a packet; 0: never.
 	Inactivity time.Duration
 }

@@ -163,6 +163,8 @@ func TestRefused(t *testing.T) {
 		{"no address and no name", "connections: {m: {remote_addrs: 300.0.0.2}}\n", `"300.0.0.2" is no address and no host name`},
 		{"peer's port is 0", "connections: {m: {remote_addrs: \"192.0.2.1:0\"}}\n", `"192.0.2.1:0" has no port to send to behind its colon`},
 		{"peer's port is a word", "connections: {m: {remote_addrs: \"moon.example:ike\"}}\n", `"moon.example:ike" has no port to send to behind its colon`},
+		{"replay window", "connections: {m: {children: {c: {replay_window: 65, remote_ts: \"fd00::/8\"}}}}\n", "f.yaml:1:49: connections.m.children.c.replay_window: replay: window of 65 packets: want a multiple of 64 from 64 to 4096"},
+		{"replay window by hand", "wire: {tun: btns0, addresses: [192.0.2.1/24]}\n" + strings.Replace(byHand, "mode: tunnel", "mode: tunnel, replay_window: 100", 1), "policies.by-hand.manual.replay_window: replay: window of 100 packets"},
 		{"ike version 1", "connections: {m: {version: 1}}\n", "only 2"},
 		{"clear without a wire for it", "policies: {p: {policy: clear}}\n", "clear"},
 		{"nothing says what the peer owns", "connections: {m: {local: {auth: psk, id: a}, remote: {auth: psk, id: b}}}\nsecrets: {ike: {secret: abcdefghijklmnopqrstuvwx}}\n", "connections.m.children"},

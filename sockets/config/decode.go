@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/btns-go/btns/esp"
+	"github.com/btns-go/btns/esp/replay"
 	"github.com/btns-go/btns/esp/spd"
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike/auth"
@@ -363,6 +364,7 @@ func (d *decoder) child(name string, n node) sockets.Child {
 		"life_packets":  func(n node) { c.LifePackets = n.number(0, 1<<63) },
 		"rand_packets":  func(n node) { c.RandPackets = n.number(0, 1<<63) },
 		"inactivity":    func(n node) { c.Inactivity = n.duration() },
+		"replay_window": func(n node) { c.ReplayWindow = int(n.number(replay.MinSize, replay.MaxSize)) },
 	})
 	return c
 }

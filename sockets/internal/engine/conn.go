@@ -107,6 +107,8 @@ type ChildConf struct {
 	Passive   bool // only the peer sets it up
 	Terms     ike.Terms
 
+	ReplayWindow int // in packets; 0: the default
+
 	suites []string // all that ESP allows
 }
 

@@ -184,7 +184,7 @@ func (k *keyer) installInbound(now time.Time, s *ikeSA, o *ike.ChildInbound) {
 	}
 	c.Spare = !o.Initiator && k.spare(s, c)
 	if cc := k.confs[o.Name]; cc != nil {
-		c.Suites = cc.suites
+		c.Suites, c.ReplayWindow = cc.suites, cc.ReplayWindow
 	}
 	if o.Transport {
 		c.Local, c.Remote = soleAddr(o.Pair.Local), soleAddr(o.Pair.Remote)
