@@ -373,6 +373,9 @@ func TestAuthenticButMalformed(t *testing.T) {
 			if !tt.want.lives && to.Failed == nil {
 				t.Error("ended without saying why")
 			}
+			if told := len(to.Refused); told > 1 || (told == 1) != (tt.want == outcome{answer: critical, lives: true}) {
+				t.Errorf("told of what was refused: %v", to.Refused)
+			}
 			if !tt.want.lives && (tt.kind == "IKE_AUTH request" || tt.kind == "IKE_AUTH response") && to.Established != nil {
 				t.Error("established nevertheless")
 			}

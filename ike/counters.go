@@ -75,6 +75,17 @@ func (c *Counters) Dropped(d Drop) uint64 {
 	return c.drops[d].Load()
 }
 
+// ByReason returns how many datagrams were dropped, by the reasons that occurred.
+func (c *Counters) ByReason() map[string]uint64 {
+	out := map[string]uint64{}
+	for i := range c.drops {
+		if n := c.drops[i].Load(); n > 0 {
+			out[Drop(i).String()] = n
+		}
+	}
+	return out
+}
+
 // Drops returns how many datagrams were dropped in all.
 func (c *Counters) Drops() uint64 {
 	var n uint64

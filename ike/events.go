@@ -168,6 +168,10 @@ type Resent struct{ Request }
 // Answered says that a request that was sent again has its answer at last.
 type Answered struct{ Request }
 
+// Refused says that a request of the peer's is malformed and was answered with an error,
+// after which the IKE SA goes on (RFC 7296, Section 2.5).
+type Refused struct{ Err error }
+
 // Repeated says that a request of the peer's came again, bit for bit, and was answered
 // again. Anybody who has seen it can send it again: it says nothing of the peer.
 type Repeated struct{ Request }
@@ -282,6 +286,7 @@ func (*Unverified) output()     {}
 func (*Resent) output()         {}
 func (*Answered) output()       {}
 func (*Repeated) output()       {}
+func (*Refused) output()        {}
 func (*KeyLog) output()         {}
 func (*Failed) output()         {}
 func (*Closed) output()         {}
@@ -304,6 +309,7 @@ func (*Unverified) event()     {}
 func (*Resent) event()         {}
 func (*Answered) event()       {}
 func (*Repeated) event()       {}
+func (*Refused) event()        {}
 func (*KeyLog) event()         {}
 func (*Failed) event()         {}
 func (*Closed) event()         {}

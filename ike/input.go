@@ -26,15 +26,17 @@ func (m *Machine) drop(d Drop) {
 	}
 }
 
-// Datagram takes one received IKE datagram, borrowed for the call.
-func (m *Machine) Datagram(now time.Time, path Path, b []byte) {
+// Datagram takes one received IKE datagram, borrowed for the call. It returns why the
+// datagram changed nothing, or 0.
+func (m *Machine) Datagram(now time.Time, path Path, b []byte) Drop {
 	m.flags &^= flagVerified
 	defer m.caught(now)
 	if d := m.receive(now, path.unmapped(), b); d != 0 {
 		m.drop(d)
-		return
+		return d
 	}
 	m.pump(now)
+	return 0
 }
 
 // receive does the cheap rejections first and changes nothing before the
@@ -277,10 +279,12 @@ func (m *Machine) run(now time.Time, a action, msg *message) {
 // 2.5, 2.21.2 and 2.21.3; ADV-D25, ADV-F15).
 func (m *Machine) refuseRequest(now time.Time, e wire.ExchangeType, bad *wire.ParseError) {
 	m.respond(now, notify(bad.Code, bad.NotifyData()))
+	err := m.refusal(bad.Code, e, false, bad.Why, bad)
 	if bad.Code == wire.NotifyUnsupportedCriticalPayload && (m.state == StateEstablished || m.state == StateDeleting || m.state == StateReplaced) {
+		m.emit(&Refused{Err: err})
 		return
 	}
-	m.fail(now, m.refusal(bad.Code, e, false, bad.Why, bad))
+	m.fail(now, err)
 }
 
 // refuseResponse ends the SA after an authentic response that is malformed: the

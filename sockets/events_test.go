@@ -21,6 +21,7 @@ import (
 	"github.com/btns-go/btns/ike/suite"
 	"github.com/btns-go/btns/ike/wire"
 	"github.com/btns-go/btns/latch"
+	"github.com/btns-go/btns/tokens"
 	"github.com/btns-go/btns/tun/tuntest"
 )
 
@@ -202,6 +203,7 @@ func TestEveryEvent(t *testing.T) {
 		{"the other group is taken", testNoEventOfAnotherGroup},
 		{"ESP proposals", testEventsOfESPProposals},
 		{"a suite that a socket demands", testEventsOfDemandedSuite},
+		{"what a socket demands and its child lacks", testEventsOfDemands},
 		{"transport mode", testEventsOfMode},
 		{"traffic selectors", testEventsOfSelectors},
 		{"narrowed traffic selectors", testEventsOfNarrowing},
@@ -209,6 +211,7 @@ func TestEveryEvent(t *testing.T) {
 		{"unknown host", testEventsOfUnknownHost},
 		{"lost and repeated messages", testEventsOfLoss},
 		{"stray datagrams", testEventsOfStrays},
+		{"forged datagrams", testEventsOfForgeries},
 		{"an impossible public value", testEventsOfBadKE},
 		{"restart of the peer", testEventsOfRestart},
 		{"one SA for each peer", testEventsOfUnique},
@@ -626,6 +629,77 @@ func testEventsOfStrays(t *testing.T, s *scene) {
 		}
 		return said && untold > 400
 	})
+}
+
+// Datagrams that name an IKE SA and are not its peer's.
+func testEventsOfForgeries(t *testing.T, s *scene) {
+	s.up()
+	sa := s.hostA.Status().IKE[0]
+	var h wire.Header
+	for spi, to := range map[string]*uint64{sa.SPIi: &h.SPIi, sa.SPIr: &h.SPIr} {
+		if _, err := fmt.Sscanf(spi, "%016x", to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Exchange, h.Next = wire.ExchangeInformational, wire.PayloadEncrypted
+	from := netip.MustParseAddrPort("198.51.100.7:4500")
+	send := func() {
+		b := slices.Concat(h.Append(nil), []byte{0, 0, 0, 36}, bytes.Repeat([]byte{9}, 32))
+		b[27] = byte(len(b))
+		s.net.Inject(from, netip.MustParseAddrPort(addrA), append(make([]byte, 4), b...)) // non-ESP marker
+	}
+	send()
+	e := s.diaryA.await(EventParseErrorBody, nil, "b[1] with 198.51.100.7:4500", "icv", "(unauthenticated)")
+	if !e.Unauthenticated || e.IKE.Remote != from {
+		t.Errorf("%+v", e)
+	}
+	const many = 200
+	for i := range uint64(many) {
+		send()
+		eventually(t, "it is counted", func() bool { return s.hostA.Status().Counts.Dropped["icv"] == i+2 })
+	}
+	told := 0
+	for _, e := range s.diaryA.events() {
+		if e.Kind == EventParseErrorBody {
+			told++
+		}
+	}
+	if told == many+1 || told > 20 {
+		t.Errorf("told %d of %d", told, many+1)
+	}
+	c := s.hostA.Status().Counts
+	if c.Verified == 0 || c.Requests == 0 || c.Panics != 0 {
+		t.Errorf("%+v", c)
+	}
+	if st := s.hostA.Status().IKE; len(st) != 1 || st[0].State != "ESTABLISHED" {
+		t.Errorf("%+v", st)
+	}
+}
+
+// A socket wants what its child SA has not.
+func testEventsOfDemands(t *testing.T, s *scene) {
+	s.start()
+	d := Dialer{Stack: s.hostA, PToken: demanding(t, "chacha20poly1305")}
+	if _, err := d.DialContext(t.Context(), "tcp", "10.2.0.1:7"); err == nil {
+		t.Error("dialled")
+	}
+	e := s.diaryA.await(EventProposalMismatchChild, nil, "b: CHILD_SA net", "the socket wants one of [chacha20poly1305]", "allows [aes256gcm16]")
+	if e.Unauthenticated || !strings.Contains(e.Flow, "10.2.0.1:7") || !slices.Equal(e.Offers.Ours, []string{"aes256gcm16"}) ||
+		e.Offers.First != "the socket wants one of chacha20poly1305" {
+		t.Errorf("%+v", e)
+	}
+	transport := new(tokens.PToken)
+	if err := transport.SetMode(tokens.ModeTransport); err != nil {
+		t.Fatal(err)
+	}
+	d.PToken = transport
+	if _, err := d.DialContext(t.Context(), "tcp", "10.2.0.1:8"); err == nil {
+		t.Error("dialled")
+	}
+	e = s.diaryA.await(EventProposalMismatchChild, func(e *Event) bool { return e.Child.SPIIn != 0 }, "b[1]", "mode is 1, wanted 2")
+	if e.Unauthenticated || !strings.Contains(e.Flow, "10.2.0.1:8") || e.Offers.First != "mode" {
+		t.Errorf("%+v", e)
+	}
 }
 
 func testEventsOfBadKE(t *testing.T, s *scene) {

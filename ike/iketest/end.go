@@ -27,6 +27,7 @@ type End struct {
 	Next        *End // took over from it by rekeying
 	Prev        *End // it took over from
 	Unverified  []error
+	Refused     []error // requests of the peer's that ended nothing
 	Suspected   []error // why the peer was a suspect
 	Cleared     int     // how often it was none after all
 
@@ -189,6 +190,8 @@ func (e *End) carryOut(o ike.Output) {
 		e.Resent = append(e.Resent, o.Request)
 	case *ike.Answered:
 		e.Answered = append(e.Answered, o.Request)
+	case *ike.Refused:
+		e.Refused = append(e.Refused, o.Err)
 	case *ike.Repeated:
 		e.Repeated = append(e.Repeated, o.Request)
 	case *ike.PathChanged:

@@ -8,13 +8,13 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/gate"
 	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/latch"
 	"github.com/btns-go/btns/sockets/internal/datapath"
 )
 
@@ -25,14 +25,13 @@ func portless(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Add
 // An acquire is one child SA asked for: by a packet that waits for it, or by the
 // configuration.
 type acquire struct {
-	ref    uint64
-	conf   *ChildConf
-	id     uint64          // datapath.Acquire.ID; 0: no packet waits
-	flow   ts.Flow         // with id: the packet's
-	narrow bool            // its socket wants it for the flow alone
-	only   string          // the suites that a socket named; "" for none
-	esp    []wire.Proposal // with only: conf's proposals of those suites
-	pair   ts.Pair
+	ref  uint64
+	conf *ChildConf
+	id   uint64          // datapath.Acquire.ID; 0: no packet waits
+	flow ts.Flow         // with id: the packet's
+	want latch.Want      // what its socket demands
+	esp  []wire.Proposal // conf's proposals of the suites in want; nil: all
+	pair ts.Pair
 
 	ahead  *acquire   // whose child SA is waited for; nil: its own
 	behind []*acquire // those that wait for this one's
@@ -63,12 +62,12 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 	var esp []wire.Proposal
 	if len(a.Want.Suites) > 0 {
 		if esp = onlySuites(cc.ESP, a.Want.Suites); len(esp) == 0 {
-			k.dp.FailAcquire(a.ID, fmt.Errorf("engine: the socket wants one of %v, child %s allows %v", a.Want.Suites, cc.Name, cc.suites), true)
+			k.unsuited(now, Event{Connection: cc.Conn.Name, Child: EventChild{Name: cc.Name}}, a.ID, a.Flow,
+				&SuiteError{Child: cc.Name, Wanted: a.Want.Suites, Allowed: cc.suites})
 			return
 		}
 	}
-	k.request(now, &acquire{ref: k.ref(), conf: cc, id: a.ID, flow: a.Flow, narrow: a.Want.NeedsNarrow(),
-		only: strings.Join(a.Want.Suites, " "), esp: esp, pair: a.Pair})
+	k.request(now, &acquire{ref: k.ref(), conf: cc, id: a.ID, flow: a.Flow, want: a.Want, esp: esp, pair: a.Pair})
 }
 
 // request puts the acquire to an IKE SA with the peer, making one if need be.
@@ -116,8 +115,8 @@ func (a *acquire) serves(b *acquire) bool {
 	switch {
 	case a.alone || a.conf != b.conf:
 		return false
-	case a.narrow || b.narrow: // but what the data path repeats
-		return a.narrow == b.narrow && a.only == b.only && a.pair.Equal(b.pair)
+	case a.want.NeedsNarrow() || b.want.NeedsNarrow(): // but what the data path repeats
+		return slices.Equal(a.want.Suites, b.want.Suites) && a.pair.Equal(b.pair)
 	case b.id != 0:
 		return a.pair.MatchOut(b.flow)
 	}
@@ -381,7 +380,7 @@ func (k *keyer) config(c *Conn) *ike.Config {
 		HashAlgs: k.hashes, ForceEncap: !c.NativeESP, InitialContact: !c.anonymous() && c.Unique != UniqueNever,
 		Childless: c.Childless, Fragments: c.Fragments, FragmentSize: c.FragmentSize,
 		DPDDelay: c.DPDDelay, DPDTimeout: c.DPDTimeout,
-		Retransmit: ike.Retransmit{Max: longestWait}, Life: c.Life, Heirs: true, Rand: rand.Reader, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
+		Retransmit: ike.Retransmit{Max: longestWait}, Life: c.Life, Heirs: true, Rand: rand.Reader, Counters: &k.counters, KeyLog: k.cfg.KeyLog != nil, Log: k.log,
 	}
 	if c.PSK.Empty() {
 		cfg.CertRequest = []wire.CertEncoding{wire.CertRawPublicKey}

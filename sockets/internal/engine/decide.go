@@ -253,8 +253,14 @@ func (k *keyer) answered(now time.Time, s *ikeSA, ref uint64, c *datapath.Child)
 		return
 	}
 	if c.Pair.MatchOut(a.flow) {
-		k.dp.FailAcquire(a.id, fmt.Errorf("engine: child SA %s with %s has %s in %s mode, which the socket does not accept",
-			c.Name, s.name(), c.Suite, c.Mode), true) // does nothing if the child served what waited
+		if k.dp.Waiting(a.id) { // the child has not served it
+			err := a.want.Check(c.Params)
+			if err == nil {
+				err = errWide
+			}
+			k.unsuited(now, s.childEvent(EventUnknown, c), a.id, a.flow,
+				fmt.Errorf("engine: the socket does not accept child SA %s with %s: %w", c.Name, s.name(), err))
+		}
 		return
 	}
 	err := fmt.Errorf("engine: %s narrowed child SA %s to %s, which leaves out %s", s.name(), c.Name, c.Pair, a.flow)

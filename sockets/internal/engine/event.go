@@ -35,7 +35,7 @@ const (
 	EventInstallChildSAFailed  // no child SA, for a reason that no other alert names
 	EventInvalidIKESPI         // a message for an IKE SA that is not there, as after a restart
 	EventParseErrorHeader      // not an IKEv2 header
-	EventParseErrorBody        // payloads that are malformed or missing
+	EventParseErrorBody        // payloads that are malformed, missing or forged
 	EventPeerAddrFailed        // a peer's outer host name is unknown
 	EventPeerInitUnreachable   // nobody answers IKE_SA_INIT at an address
 	EventProposalMismatchIKE   // no IKE proposal in common; Offers
@@ -112,7 +112,7 @@ type Event struct {
 	Child      EventChild   `json:"child,omitzero"`
 	Request    EventRequest `json:"request,omitzero"`
 	Offers     Offers       `json:"offers,omitzero"`
-	Flow       string       `json:"flow,omitempty"`   // EventLatchBroken
+	Flow       string       `json:"flow,omitempty"`   // EventLatchBroken; EventProposalMismatchChild, where a socket demands more
 	Reason     string       `json:"reason,omitempty"` // why an SA ended, a latch broke
 	Retry      time.Time    `json:"retry,omitzero"`   // when it is tried again
 	Lost       uint64       `json:"lost,omitempty"`   // EventLost

@@ -170,6 +170,8 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 		k.report(now, s.request(EventRetransmitSend, &o.Request))
 	case *ike.Answered:
 		k.report(now, s.request(EventRetransmitSendCleared, &o.Request))
+	case *ike.Refused:
+		k.failed(now, s, o.Err)
 	case *ike.Repeated:
 		k.report(now, s.request(EventRetransmitReceive, &o.Request))
 	case *ike.KeyLog:

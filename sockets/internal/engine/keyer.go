@@ -51,6 +51,7 @@ type keyer struct {
 	strangers       int // IKE SAs with anonymous peers that came to us
 	strangeChildren int // child SAs with anonymous peers
 	strange         [numEventKinds]allowance
+	counters        ike.Counters // of all machines; anybody may read them
 	scratch         []byte
 	stopping        bool
 }
@@ -158,8 +159,11 @@ func (k *keyer) datagram(now time.Time, l *letter) {
 		if s.est != nil {
 			k.heard(s) // for what is only a hint
 		}
-		s.m.Datagram(now, l.path, l.data)
+		d := s.m.Datagram(now, l.path, l.data)
 		k.drain(now, s)
+		if kind := malformedKind(d); kind != EventUnknown {
+			k.malformed(now, s, l.path, kind, d)
+		}
 	}
 }
 

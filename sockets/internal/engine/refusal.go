@@ -1,14 +1,17 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/pad"
 	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/latch"
 )
 
 // This file is why this host refuses a peer, as errors that an operator can act on. The
@@ -164,6 +167,35 @@ func selectorError(p *peer, asked ts.Pair) *SelectorError {
 		e.Children = append(e.Children, ChildSelectors{cc.Name, cc.Pair})
 	}
 	return e
+}
+
+// A SuiteError says that a socket demands suites of which a child allows none.
+type SuiteError struct {
+	Child           string
+	Wanted, Allowed []string
+}
+
+func (e *SuiteError) Error() string {
+	return fmt.Sprintf("engine: the socket wants one of %v, child %s allows %v", e.Wanted, e.Child, e.Allowed)
+}
+
+// errWide is why a socket that wants SAs of its own does not take one.
+var errWide = errors.New("it is not for the flow alone")
+
+// unsuited fails the request of a packet whose socket demands what child SAs have not, and
+// says so. That the socket asks again is bounded by the data path.
+func (k *keyer) unsuited(now time.Time, e Event, id uint64, f ts.Flow, err error) {
+	e.Kind, e.Flow, e.Err = EventProposalMismatchChild, f.String(), err
+	var suite *SuiteError
+	var mis *latch.MismatchError
+	switch {
+	case errors.As(err, &suite):
+		e.Offers = Offers{Ours: suite.Allowed, First: "the socket wants one of " + strings.Join(suite.Wanted, ", ")}
+	case errors.As(err, &mis):
+		e.Offers = Offers{Ours: []string{mis.Want}, Peer: []string{mis.Got}, First: mis.Field}
+	}
+	k.report(now, e)
+	k.dp.FailAcquire(id, err, true)
 }
 
 // A ModeError says that a peer asks for tunnel mode where a child wants transport mode.

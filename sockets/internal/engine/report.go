@@ -21,9 +21,13 @@ import (
 // and an Event for who watches. What strangers cause is told as often as allowances let it
 // be; what anonymous peers do is told, but not always above the debug level.
 func (k *keyer) report(now time.Time, e Event) {
-	about := &kinds[e.Kind]
-	level := about.level
-	if e.Unauthenticated && (!e.IKE.Initiator || about.cause == ofAnybody) || e.Peer.Anonymous {
+	k.tell(now, e, e.Unauthenticated && (!e.IKE.Initiator || kinds[e.Kind].cause == ofAnybody))
+}
+
+// tell is report; stranger says that whoever can send a datagram can bring the event about.
+func (k *keyer) tell(now time.Time, e Event, stranger bool) {
+	level := kinds[e.Kind].level
+	if stranger || e.Peer.Anonymous {
 		ok, suppressed := k.strange[e.Kind].take(now)
 		switch {
 		case ok && e.Unauthenticated:
@@ -261,6 +265,28 @@ func kindOf(err error, child bool) EventKind {
 func (k *keyer) stray(now time.Time, s *stray) {
 	k.strange[s.kind].suppressed += s.more
 	k.report(now, Event{Kind: s.kind, Unauthenticated: true, IKE: EventIKE{Local: s.path.Local, Remote: s.path.Remote}, Reason: s.reason.String()})
+}
+
+// malformed reports a datagram that claimed to be of s and was not what the peer could have
+// sent. It changed nothing.
+func (k *keyer) malformed(now time.Time, s *ikeSA, path ike.Path, kind EventKind, d ike.Drop) {
+	e := s.event(kind)
+	e.IKE.Local, e.IKE.Remote = path.Local, path.Remote
+	e.Unauthenticated, e.Reason = true, d.String()
+	k.tell(now, e, true)
+}
+
+// malformedKind is what a datagram that an IKE SA dropped is told of as, EventUnknown if it
+// is not: the network may repeat, delay and reorder what is well formed.
+func malformedKind(d ike.Drop) EventKind {
+	switch d {
+	case ike.DropShort, ike.DropVersion, ike.DropLength:
+		return EventParseErrorHeader
+	case ike.DropSyntax, ike.DropClear, ike.DropICV:
+		return EventParseErrorBody
+	default:
+		return EventUnknown
+	}
 }
 
 // strayKind is what a datagram that the gate did not let in is told of as, EventUnknown if

@@ -189,6 +189,22 @@ func TestEventsOfASilentPeer(t *testing.T) {
 	r.await(EventPeerCleared, 1, "peer-of-a[1]")
 }
 
+// A request of the peer's that is refused for what is in it ends nothing.
+func TestEventsOfARefusedRequest(t *testing.T) {
+	n := tuntest.NewNet(tuntest.Faults{})
+	a, b := known(t, n)
+	ea, _, _ := talking(t, a, b)
+	r := listen(t, ea)
+	ea.ask(func(now time.Time) {
+		for _, s := range ea.k.sas {
+			ea.k.carryOut(now, s, &ike.Refused{Err: &ike.NotifyError{Type: wire.NotifyUnsupportedCriticalPayload, Verified: true, Why: "payload 77"}})
+		}
+	})
+	if e := r.await(EventParseErrorBody, 1, "peer-of-a[1]", "payload 77"); e.Unauthenticated || e.Peer.Remote == "" {
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestEventsOfExpiry(t *testing.T) {
 	n := tuntest.NewNet(tuntest.Faults{})
 	a, b := known(t, n)

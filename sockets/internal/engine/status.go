@@ -18,6 +18,7 @@ type Status struct {
 	Manual  []ChildStatus  `json:"manual_sas,omitempty"`
 	Latches int            `json:"latches"`
 	Gate    GateStatus     `json:"gate"`
+	Counts  CountStatus    `json:"messages"`
 	Data    datapath.Stats `json:"data"`
 }
 
@@ -28,6 +29,22 @@ type GateStatus struct {
 	Expired    uint64            `json:"expired"`
 	Overflow   uint64            `json:"overflow"` // lost because the keyer was behind
 	Refused    map[string]uint64 `json:"refused"`  // dropped or answered without state, by reason
+}
+
+// A CountStatus counts IKE messages of all SAs there ever were.
+type CountStatus struct {
+	Requests  uint64            `json:"requests"` // sent, each once
+	Responses uint64            `json:"responses"`
+	Resends   uint64            `json:"resends"`
+	Verified  uint64            `json:"verified"` // received, authentic
+	Panics    uint64            `json:"panics"`   // recovered
+	Dropped   map[string]uint64 `json:"dropped"`  // datagrams that changed nothing, by reason
+}
+
+func (k *keyer) countStatus() CountStatus {
+	c := &k.counters
+	return CountStatus{Requests: c.Requests.Load(), Responses: c.Responses.Load(), Resends: c.Resends.Load(),
+		Verified: c.Verified.Load(), Panics: c.Panics.Load(), Dropped: c.ByReason()}
 }
 
 func (k *keyer) gateStatus() GateStatus {
@@ -86,7 +103,7 @@ type ChildStatus struct {
 // Status takes one consistent look at the keyer's SAs. The keyer only hands out what it
 // has; words are made of it on the caller's goroutine.
 func (e *Engine) Status() Status {
-	st := Status{IKE: []IKEStatus{}, Data: e.Data.Stats(), Latches: e.Latches.Len()}
+	st := Status{IKE: []IKEStatus{}, Counts: e.k.countStatus(), Data: e.Data.Stats(), Latches: e.Latches.Len()}
 	for _, a := range e.Stack.Addrs() {
 		st.Addrs = append(st.Addrs, a.String())
 	}
