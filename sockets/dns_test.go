@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"testing"
-	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -87,7 +86,7 @@ func TestDNSThroughTheTunnel(t *testing.T) {
 		DNS:         []netip.AddrPort{netip.AddrPortFrom(b.Addrs()[0], 53)},
 		Connections: []Connection{{RemoteAddrs: []string{b.LocalAddr().String()}}},
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if got, err := a.resolve(ctx, "known.example"); err != nil || len(got) != 2 || !got[0].Is6() || !got[1].Is4() {
 		t.Errorf("known: %v, %v", got, err)

@@ -21,6 +21,7 @@ import (
 	"github.com/btns-go/btns/ike/suite"
 	"github.com/btns-go/btns/ike/wire"
 	"github.com/btns-go/btns/latch"
+	"github.com/btns-go/btns/sockets/internal/control"
 	"github.com/btns-go/btns/tokens"
 	"github.com/btns-go/btns/tun/tuntest"
 )
@@ -33,15 +34,15 @@ type diary struct {
 	mu   sync.Mutex
 	list []Event
 	more chan struct{} // closed when the list grows
+	done chan struct{} // closed when the host has ended and the list is complete
 }
 
 // watch keeps the events of a host until it ends, and what kinds there were in seen.
 func watch(t *testing.T, st *Stack, seen *kindSet) *diary {
-	d := &diary{t: t, host: st.cfg.Name, more: make(chan struct{})}
+	d := &diary{t: t, host: st.cfg.Name, more: make(chan struct{}), done: make(chan struct{})}
 	w := st.Watch()
-	done := make(chan struct{})
 	go func() {
-		defer close(done)
+		defer close(d.done)
 		for {
 			e, err := w.Next(context.Background())
 			if err != nil {
@@ -57,7 +58,7 @@ func watch(t *testing.T, st *Stack, seen *kindSet) *diary {
 	}()
 	t.Cleanup(func() {
 		_ = st.Close()
-		<-done
+		<-d.done
 		_ = w.Close()
 	})
 	return d
@@ -74,7 +75,7 @@ func (d *diary) events() []Event {
 func (d *diary) await(kind EventKind, ok func(e *Event) bool, words ...string) Event {
 	d.t.Helper()
 	var found *Event
-	timeout := time.NewTimer(10 * time.Second)
+	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	for {
 		d.mu.Lock()
@@ -161,7 +162,7 @@ func (s *scene) host(name, addr string, cfg Config) (*Stack, *diary) {
 
 // initiate asks a for its child SA and returns what came of it.
 func (s *scene) initiate() error {
-	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	return s.hostA.Initiate(ctx, "net")
 }
@@ -366,9 +367,7 @@ func testEventsOfBadSigner(t *testing.T, s *scene) {
 func testEventsOfIKEProposals(t *testing.T, s *scene) {
 	s.b.Connections[0].Proposals = []string{"aes128-sha256-ecp256", "aes256-sha256-ecp256"}
 	s.start()
-	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
-	defer cancel()
-	if s.hostA.Initiate(ctx, "net") == nil {
+	if s.hostA.Initiate(until(t, s.hostA, EventProposalMismatchIKE), "net") == nil {
 		t.Fatal("no error")
 	}
 	path := filepath.Join(t.TempDir(), "control")
@@ -377,9 +376,7 @@ func testEventsOfIKEProposals(t *testing.T, s *scene) {
 		t.Fatal(err)
 	}
 	defer ctl.Close()
-	ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
-	defer cancel()
-	err = AskControl(ctx, path, "initiate", "net", nil)
+	err = control.Call(t.Context(), path, control.Request{Op: "initiate", Args: map[string]string{"name": "net", "within": "100ms"}}, nil)
 	if err == nil || !strings.Contains(err.Error(), "connection b: no answer to IKE_SA_INIT from "+addrB) ||
 		!strings.Contains(err.Error(), "NO_PROPOSAL_CHOSEN (unauthenticated): we offer aes256gcm16-prfsha256-x25519") {
 		t.Errorf("who asked from outside is told %v", err)
@@ -400,22 +397,23 @@ func testEventsOfIKEProposals(t *testing.T, s *scene) {
 func testEventsOfGroups(t *testing.T, s *scene) {
 	s.b.Connections[0].Proposals = []string{"aes256gcm16-prfsha256-ecp384-modp2048"}
 	s.start()
-	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
-	defer cancel()
-	if s.hostA.Initiate(ctx, "net") == nil {
+	if s.hostA.Initiate(until(t, s.hostA, EventProposalMismatchIKE), "net") == nil {
 		t.Fatal("no error")
 	}
 	s.diaryB.await(EventProposalMismatchIKE, nil, "KE: peer offers x25519, we accept ecp384 modp2048")
 	s.diaryA.await(EventProposalMismatchIKE, nil, "we offer aes256gcm16-prfsha256-x25519")
 }
 
-// A responder that only wants another of the groups offered is understood: nothing failed.
+// A responder that only wants another of the groups offered is understood: nothing failed,
+// though a slow machine may repeat itself.
 func testNoEventOfAnotherGroup(t *testing.T, s *scene) {
 	s.a.Connections[0].Proposals = []string{"aes256gcm16-prfsha256-ecp256-x25519"}
 	s.up()
 	for _, d := range []*diary{s.diaryA, s.diaryB} {
 		for _, e := range d.events() {
-			if e.Kind != EventIKEUpDown && e.Kind != EventChildUpDown {
+			switch e.Kind {
+			case EventIKEUpDown, EventChildUpDown, EventRetransmitSend, EventRetransmitSendCleared, EventRetransmitReceive:
+			default:
 				t.Errorf("%s: %s", d.host, e)
 			}
 		}
@@ -448,7 +446,7 @@ func testEventsOfDemandedSuite(t *testing.T, s *scene) {
 	echo(t, s.hostB, ":7")
 	demand := func(suites ...string) error {
 		d := Dialer{Stack: s.hostA, PToken: demanding(t, suites...)}
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		c, err := d.DialContext(ctx, "tcp", "10.2.0.1:7")
 		if err == nil {
@@ -538,14 +536,11 @@ func testEventsOfNarrowing(t *testing.T, s *scene) {
 func testEventsOfPacketLeftOut(t *testing.T, s *scene) {
 	s.a.Connections[0].Children[0].RemoteTS = []string{"10.2.0.0/16"}
 	s.start()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err := s.hostA.DialContext(ctx, "tcp", "10.2.9.1:7")
 	if err == nil || !strings.Contains(err.Error(), "10.2.9.1") {
 		t.Errorf("got %v", err)
-	}
-	if !s.seen.has(EventTSMismatch) {
-		t.Error("not told")
 	}
 	s.diaryA.await(EventTSMismatch, nil, "10.2.9.1")
 }
@@ -607,6 +602,7 @@ func testEventsOfStrays(t *testing.T, s *scene) {
 	s.diaryB.await(EventInvalidIKESPI, nil, "198.51.100.7:4500")
 
 	// However many there are: some are told, all are counted, and the next one says so.
+	start := time.Now()
 	for range 500 {
 		send(init, 0, 0, 0, 200)
 	}
@@ -617,8 +613,8 @@ func testEventsOfStrays(t *testing.T, s *scene) {
 			told++
 		}
 	}
-	if told > 20 {
-		t.Errorf("told %d of 501", told)
+	if took := time.Since(start); told > 20+int(took/time.Second) { // one more each second
+		t.Errorf("told %d of 501 in %v", told, took)
 	}
 	eventually(t, "the next ones say how many were not told", func() bool {
 		send(init, 0, 0, 0, 200)
@@ -742,7 +738,7 @@ func testEventsOfUnique(t *testing.T, s *scene) {
 	s.b.Connections[0].Unique = UniqueKeep
 	s.a.Connections[0].ReauthTime, s.a.Connections[0].OverTime = 500*time.Millisecond, 20*time.Second
 	s.behindNAT().rebind()
-	e := s.diaryB.await(EventUniqueKeep, nil, "a[2]", "[fqdn:a.example]", "it has an IKE SA from ")
+	e := s.diaryB.await(EventUniqueKeep, nil, "[fqdn:a.example]", "it has an IKE SA from ")
 	var unique *UniqueError
 	if !errors.As(e.Err, &unique) || e.Peer.Remote != "fqdn:a.example" || e.Unauthenticated {
 		t.Errorf("%+v", e)
@@ -867,7 +863,7 @@ func TestWatchControl(t *testing.T) {
 		begun <- last
 		close(got)
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var first Event
 	eventually(t, "an event comes", func() bool {
@@ -892,6 +888,7 @@ func TestWatchControl(t *testing.T) {
 	for e := range got {
 		there = append(there, e)
 	}
+	<-d.done
 	here := d.events()
 	i := slices.IndexFunc(here, func(e Event) bool { return e.Time.Equal(first.Time) && e.Kind == first.Kind })
 	if i < 0 || len(here[i:]) != len(there) {

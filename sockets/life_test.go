@@ -35,7 +35,7 @@ func TestWireEnds(t *testing.T) {
 	_ = wa.Close()
 	select {
 	case <-st.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the host goes on without a wire")
 	}
 	if err := <-dialled; !errors.Is(err, net.ErrClosed) {
@@ -71,7 +71,7 @@ func TestDoneAfterClose(t *testing.T) {
 
 func TestPing(t *testing.T) {
 	a, b := pair(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if rtt, err := a.Ping(ctx, b.Addrs()[0].String()); err != nil || rtt <= 0 {
 		t.Errorf("%v, %v", rtt, err)
@@ -132,7 +132,7 @@ func TestListenerCloseLeavesAcceptedConnections(t *testing.T) {
 	if err := ln.Close(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("closed twice: %v", err)
 	}
-	_ = late.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = late.SetReadDeadline(time.Now().Add(patience))
 	if _, err := late.Read(make([]byte, 1)); err == nil {
 		t.Error("a connection that nobody accepted lives on")
 	}
@@ -140,7 +140,7 @@ func TestListenerCloseLeavesAcceptedConnections(t *testing.T) {
 	if _, err := c1.Write([]byte("x")); err != nil {
 		t.Error(err)
 	}
-	_ = c2.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = c2.SetReadDeadline(time.Now().Add(patience))
 	if _, err := c2.Read(make([]byte, 1)); err != nil {
 		t.Error(err)
 	}
@@ -183,7 +183,7 @@ func TestBrokenLatch(t *testing.T) {
 		if early {
 			c = newConn(c.s, c.stream.(*netstack.TCPConn))
 		}
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(patience))
 		_, err := c.Read(make([]byte, 1))
 		if !errors.Is(err, ErrLatchBroken) || !errors.Is(err, latch.ErrBroken) {
 			t.Errorf("early %v: %v", early, err)
@@ -297,7 +297,7 @@ func TestDialTriesEveryAddress(t *testing.T) {
 			{RemoteAddrs: []string{b.LocalAddr().String()}},
 		},
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // half of it is the silent one's
 	defer cancel()
 	c, err := a.DialContext(ctx, "tcp", "b:7")
 	if err != nil {

@@ -4,8 +4,46 @@ import (
 	"context"
 	"strings"
 	"testing"
-	"time"
 )
+
+// An expiring context is one whose deadline passes when its parent is cancelled.
+type expiring struct{ context.Context }
+
+func (c expiring) Err() error {
+	if c.Context.Err() != nil {
+		return context.DeadlineExceeded
+	}
+	return nil
+}
+
+// Value hides that the parent is one of package context's, who would pass on its own error.
+func (expiring) Value(any) any { return nil }
+
+// until returns a context whose deadline passes once st has told of an event of this kind.
+func until(t *testing.T, st *Stack, kind EventKind) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	w := st.Watch()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			e, err := w.Next(context.Background())
+			if err != nil {
+				return
+			}
+			if e.Kind == kind {
+				cancel()
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = w.Close()
+		<-done
+		cancel()
+	})
+	return expiring{ctx}
+}
 
 // between returns two hosts over loopback that key with BTNS and these IKE proposals.
 func between(t *testing.T, ours, theirs []string) (a, b *Stack) {
@@ -24,9 +62,7 @@ func TestRefusedInit(t *testing.T) {
 	})
 	t.Run("NO_PROPOSAL_CHOSEN", func(t *testing.T) {
 		a, b := between(t, []string{"aes128-sha256-ecp256"}, []string{"aes256gcm16-prfsha256-x25519"})
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		defer cancel()
-		_, err := a.DialContext(ctx, "tcp", inner(b, "7"))
+		_, err := a.DialContext(until(t, a, EventProposalMismatchIKE), "tcp", inner(b, "7"))
 		if err == nil || !strings.Contains(err.Error(), "NO_PROPOSAL_CHOSEN") {
 			t.Errorf("got %v", err)
 		}

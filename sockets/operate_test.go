@@ -17,7 +17,7 @@ func TestOperate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ctl.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	ask := func(op, name string) int {
 		t.Helper()
@@ -52,25 +52,16 @@ func TestOperate(t *testing.T) {
 	if n := ask("rekey", "b"); n != 1 {
 		t.Errorf("rekey found %d IKE SAs", n)
 	}
-	for { // both get new SPIs, one after the other
+	eventually(t, "both have new SPIs", func() bool {
 		s := a.Status()
-		if len(s.IKE) == 1 && s.IKE[0].Num != st.IKE[0].Num && len(s.IKE[0].Children) == 1 && s.IKE[0].Children[0].InSPI != child.InSPI {
-			break
-		}
-		if ctx.Err() != nil {
-			t.Fatalf("after rekey: %+v", s.IKE)
-		}
-	}
+		return len(s.IKE) == 1 && s.IKE[0].Num != st.IKE[0].Num && len(s.IKE[0].Children) == 1 && s.IKE[0].Children[0].InSPI != child.InSPI
+	})
 	echo(t, b, ":7")
 	roundTrip(t, dial(t, a, "tcp", inner(b, "7")), []byte("still here"))
 	if n := ask("terminate", "b"); n != 1 {
 		t.Errorf("terminate found %d IKE SAs", n)
 	}
-	for len(b.Status().IKE) > 0 {
-		if ctx.Err() != nil {
-			t.Fatal("the peer was not told")
-		}
-	}
+	eventually(t, "the peer, who was told, has no SA", func() bool { return len(b.Status().IKE) == 0 })
 	for _, op := range []string{"initiate", "terminate", "rekey", "explode"} {
 		if err := AskControl(ctx, path, op, "nobody", nil); err == nil {
 			t.Errorf("%s nobody: no error", op)

@@ -41,11 +41,15 @@ func drained(t testing.TB, st *Stack) {
 	})
 }
 
+// patience is when a test gives up. No test that passes waits for its end, however slow the
+// machine is.
+const patience = time.Minute
+
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.Now().Add(10 * time.Second); !ok(); <-tick.C {
+	for end := time.Now().Add(patience); !ok(); <-tick.C {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
@@ -101,7 +105,7 @@ func TestConnectedPacketConnKeepsItsLatch(t *testing.T) {
 	if _, err := c.Write([]byte("x")); err != nil {
 		t.Fatal(err)
 	}
-	_ = pc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = pc.SetReadDeadline(time.Now().Add(patience))
 	if _, _, _, err := pc.ReadMsg(make([]byte, 10)); err != nil {
 		t.Fatal(err)
 	}
@@ -168,9 +172,9 @@ func TestAnswerOnLoopback(t *testing.T) {
 	buf := make([]byte, 10)
 	for range 2 {
 		if _, err := c.Write([]byte("self")); err != nil {
-			t.Skip("this host does not reach itself:", err)
+			t.Fatal(err)
 		}
-		_ = pc.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = pc.SetReadDeadline(time.Now().Add(patience))
 		n, from, pt, err := pc.ReadMsg(buf)
 		if err != nil {
 			t.Fatal(err)
@@ -181,7 +185,7 @@ func TestAnswerOnLoopback(t *testing.T) {
 		if _, err := pc.WriteMsg(buf[:n], from, pt); err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(patience))
 		if n, err := c.Read(buf); err != nil || string(buf[:n]) != "self" {
 			t.Fatal(n, err)
 		}
@@ -213,7 +217,7 @@ func TestI3_NothingInClear(t *testing.T) {
 		}
 	}
 	roundTrip(t, dial(t, a, "tcp", inner(b, "7")), bytes.Repeat(secret, 20_000))
-	_ = pc.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = pc.SetReadDeadline(time.Now().Add(patience))
 	if _, _, _, err := pc.ReadMsg(make([]byte, 4096)); err != nil {
 		t.Error(err)
 	}

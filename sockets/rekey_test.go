@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"io"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,12 +27,18 @@ func TestRekeyUnderTraffic(t *testing.T) {
 	first := tokenOf(t, c)
 
 	var sent atomic.Int64
-	end := time.Now().Add(3 * time.Second)
+	enough := make(chan struct{})
 	errc := make(chan error, 1)
 	block := make([]byte, 64<<10)
 	_, _ = rand.Read(block)
 	go func() {
-		for time.Now().Before(end) {
+		for {
+			select {
+			case <-enough:
+				errc <- c.(*Conn).CloseWrite()
+				return
+			default:
+			}
 			n, err := c.Write(block)
 			sent.Add(int64(n))
 			if err != nil {
@@ -39,13 +46,21 @@ func TestRekeyUnderTraffic(t *testing.T) {
 				return
 			}
 		}
-		errc <- c.(*Conn).CloseWrite()
 	}()
 	spis := map[string]bool{}
 	got := make([]byte, len(block))
 	var received int64
-	for {
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	rekeyed := func() bool { // every IKE SA replaces another one
+		for _, st := range []*Stack{a, b} {
+			if slices.ContainsFunc(st.Status().IKE, func(i IKEStatus) bool { return i.Num == 1 }) {
+				return false
+			}
+		}
+		return true
+	}
+	late := time.Now().Add(patience)
+	for done := false; ; {
+		_ = c.SetReadDeadline(time.Now().Add(patience))
 		n, err := io.ReadFull(c, got)
 		received += int64(n)
 		if err == io.EOF {
@@ -62,6 +77,13 @@ func TestRekeyUnderTraffic(t *testing.T) {
 			t.Fatalf("the latch moved:\n%s", info)
 		}
 		spis[info.SPIIn.String()] = true
+		if !done && len(spis) >= 4 && rekeyed() {
+			done = true
+			close(enough)
+		}
+		if !done && time.Now().After(late) {
+			t.Fatalf("under %d child SAs only, %+v, %+v", len(spis), a.Status().IKE, b.Status().IKE)
+		}
 	}
 	if err := <-errc; err != nil {
 		t.Fatal(err)
@@ -69,19 +91,8 @@ func TestRekeyUnderTraffic(t *testing.T) {
 	if received != sent.Load() {
 		t.Errorf("received %d of %d bytes", received, sent.Load())
 	}
-	if len(spis) < 4 {
-		t.Errorf("only %d child SAs were seen in use", len(spis))
-	}
-	for _, st := range []*Stack{a, b} {
-		s := st.Status()
-		if len(s.IKE) > 2 || len(s.IKE) == 0 {
-			t.Errorf("%s: %d IKE SAs, %+v", st.cfg.Name, len(s.IKE), s.Data.Drops)
-		}
-		for _, i := range s.IKE {
-			if i.Num == 1 {
-				t.Errorf("%s: the first IKE SA was never rekeyed", st.cfg.Name)
-			}
-		}
+	for _, st := range []*Stack{a, b} { // there may be one that is just being replaced
+		eventually(t, st.cfg.Name+" has one IKE SA", func() bool { n := len(st.Status().IKE); return n == 1 || n == 2 })
 	}
 	t.Logf("%d MiB under %d child SAs", received>>20, len(spis))
 }
@@ -93,19 +104,17 @@ func TestRekeyByBytes(t *testing.T) {
 		Children: []Child{{RekeyBytes: 2 << 20, LifeBytes: 64 << 20}}}}})
 	echo(t, b, ":7")
 	c := dial(t, a, "tcp", inner(b, "7"))
-	before := tokenOf(t, c).SPIIn
-	spis := map[string]bool{}
 	block, got := make([]byte, 256<<10), make([]byte, 256<<10)
-	for range 48 {
-		if _, err := c.Write(block); err != nil {
-			t.Fatal(err)
+	for range 3 {
+		before := tokenOf(t, c).SPIIn
+		for range 9 { // 2.25 MiB each way
+			if _, err := c.Write(block); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(c, got); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if _, err := io.ReadFull(c, got); err != nil {
-			t.Fatal(err)
-		}
-		spis[tokenOf(t, c).SPIIn.String()] = true
-	}
-	if len(spis) < 3 || tokenOf(t, c).SPIIn == before {
-		t.Errorf("12 MiB each way under %d child SAs of 2 MiB", len(spis))
+		eventually(t, "another child SA is in use", func() bool { return tokenOf(t, c).SPIIn != before })
 	}
 }

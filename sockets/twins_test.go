@@ -125,7 +125,7 @@ func simultaneous(t *testing.T, seed uint64, a, b *Stack, ordered bool) {
 	}
 	// It has to stay like that: the second SA may be late.
 	last, since := "", time.Now()
-	for end := time.Now().Add(40 * time.Second); time.Since(since) < settled; <-time.After(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Since(since) < settled; <-time.After(20 * time.Millisecond) {
 		if now := sas(a); now != last || !one() {
 			last, since = now, time.Now()
 		}
@@ -152,7 +152,7 @@ func simultaneous(t *testing.T, seed uint64, a, b *Stack, ordered bool) {
 func chatter(c net.Conn, stop <-chan struct{}) error {
 	msg, got := bytes.Repeat([]byte("to and fro "), 200), make([]byte, 2200)
 	for {
-		_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(patience))
 		if _, err := c.Write(msg); err != nil {
 			return err
 		}

@@ -74,7 +74,7 @@ func TestUnique(t *testing.T) {
 			first := user("192.0.2.1:4500")
 			roundTrip(t, dial(t, first, "tcp", inner(gw, "7")), []byte("from the first place"))
 			second := user("192.0.2.3:4500")
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			conn, err := second.DialContext(ctx, "tcp", inner(gw, "7"))
 			var no *ike.NotifyError

@@ -60,7 +60,7 @@ func client(t testing.TB, n *tuntest.Net, name, addr string) *Engine {
 // connect makes a full handshake of a client, and reports whether it succeeded in time.
 func connect(t testing.TB, e *Engine, name string) bool {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := e.Initiate(ctx, "peer-of-"+name); err != nil {
 		t.Logf("%s: %v", name, err)

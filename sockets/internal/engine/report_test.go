@@ -99,7 +99,7 @@ func sending(t *testing.T, e *Engine) {
 // initiate makes a child SA with the host that has an address, where nobody listens.
 func initiate(t *testing.T, e *Engine, to netip.Addr) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, _, err := dialFor(ctx, e, to)
 	if st := e.Status().IKE; len(st) == 1 && len(st[0].Children) == 1 {
