@@ -20,6 +20,8 @@ type Status struct {
 	Gate    GateStatus     `json:"gate"`
 	Counts  CountStatus    `json:"messages"`
 	Data    datapath.Stats `json:"data"`
+	Wire    WireStatus     `json:"wire"`
+	Stack   StackStatus    `json:"stack"`
 }
 
 // A GateStatus counts IKE datagrams outside SAs.
@@ -103,7 +105,8 @@ type ChildStatus struct {
 // Status takes one consistent look at the keyer's SAs. The keyer only hands out what it
 // has; words are made of it on the caller's goroutine.
 func (e *Engine) Status() Status {
-	st := Status{IKE: []IKEStatus{}, Counts: e.k.countStatus(), Data: e.Data.Stats(), Latches: e.Latches.Len()}
+	st := Status{IKE: []IKEStatus{}, Counts: e.k.countStatus(), Data: e.Data.Stats(), Latches: e.Latches.Len(),
+		Wire: wireStatus(e.Wire().Stats()), Stack: stackStatus(e.Stack.Stats())}
 	for _, a := range e.Stack.Addrs() {
 		st.Addrs = append(st.Addrs, a.String())
 	}
