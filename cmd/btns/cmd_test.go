@@ -359,6 +359,63 @@ func TestForwardUDP(t *testing.T) {
 	}
 }
 
+// A destination that takes its time to be found keeps nobody waiting but who goes there.
+func TestForwardUDPDialsAside(t *testing.T) {
+	service, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close()
+	go func() {
+		buf := make([]byte, 100)
+		for {
+			n, from, err := service.ReadFromUDPAddrPort(buf)
+			if err != nil {
+				return
+			}
+			_, _ = service.WriteToUDPAddrPort(bytes.ToUpper(buf[:n]), from)
+		}
+	}()
+	found := make(chan struct{})
+	var dials atomic.Int32
+	var d net.Dialer
+	e := outward(nil)
+	e.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if dials.Add(1) == 1 {
+			<-found
+		}
+		return d.DialContext(ctx, network, addr)
+	}
+	var wg sync.WaitGroup
+	fw, err := forward(config.Forward{Network: "udp", Listen: "127.0.0.1:0", To: service.LocalAddr().String()}, e, slog.New(slog.DiscardHandler), &wg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = fw.Close(); wg.Wait() }()
+	var clients [2]net.Conn
+	for i, word := range []string{"late", "soon"} {
+		if clients[i], err = net.Dial("udp4", fw.(*forwarder).listener.(packetConn).LocalAddr().String()); err != nil {
+			t.Fatal(err)
+		}
+		defer clients[i].Close()
+		if _, err := clients[i].Write([]byte(word)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "it is dialled", func() bool { return int(dials.Load()) == i+1 })
+	}
+	for i, want := range []string{"SOON", "LATE"} {
+		c := clients[1-i]
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		buf := make([]byte, 100)
+		if n, err := c.Read(buf); err != nil || string(buf[:n]) != want {
+			t.Fatalf("%q, %v", buf[:n], err)
+		}
+		if i == 0 {
+			close(found)
+		}
+	}
+}
+
 // failing is a socket that fails each time, as one whose interface is gone.
 type failing struct {
 	packetConn

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ const (
 	maxFlows = 4096
 	// udpIdle ends a UDP conversation that went quiet.
 	udpIdle = 2 * time.Minute
+	// maxWaiting bounds the datagrams of one source that wait while its destination is
+	// dialled.
+	maxWaiting = 16
 	// maxDatagram is the largest UDP payload there is.
 	maxDatagram = 65507
 )
@@ -197,10 +201,43 @@ func reset(c net.Conn) {
 	_ = c.Close()
 }
 
-// udp gives each source a conversation of its own.
+// A conversation is what one source of datagrams and the destination have to say.
+type conversation struct {
+	mu      sync.Mutex
+	out     net.Conn // nil until it is dialled
+	waiting [][]byte // for that
+}
+
+// say passes a datagram on, or keeps it until the destination is dialled.
+func (c *conversation) say(b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.out == nil {
+		if len(c.waiting) < maxWaiting {
+			c.waiting = append(c.waiting, bytes.Clone(b))
+		}
+		return
+	}
+	_, _ = c.out.Write(b)
+	_ = c.out.SetReadDeadline(time.Now().Add(udpIdle))
+}
+
+// dialled passes on what has waited.
+func (c *conversation) dialled(out net.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, b := range c.waiting {
+		_, _ = out.Write(b)
+	}
+	c.out, c.waiting = out, nil
+	_ = out.SetReadDeadline(time.Now().Add(udpIdle))
+}
+
+// udp gives each source a conversation of its own. Dialling may take its time, where the
+// destination is a name: that keeps nobody else waiting.
 func (f *forwarder) udp(in packetConn, wg *sync.WaitGroup) {
 	var mu sync.Mutex
-	flows := map[netip.AddrPort]net.Conn{}
+	flows := map[netip.AddrPort]*conversation{}
 	buf := make([]byte, maxDatagram)
 	for {
 		n, from, err := in.ReadFromUDPAddrPort(buf)
@@ -215,30 +252,37 @@ func (f *forwarder) udp(in packetConn, wg *sync.WaitGroup) {
 			continue
 		}
 		mu.Lock()
-		out := flows[from]
-		full := len(flows) >= maxFlows
+		c := flows[from]
+		begins := c == nil && len(flows) < maxFlows
+		if begins {
+			c = new(conversation)
+			flows[from] = c
+		}
 		mu.Unlock()
-		if out == nil {
-			if full {
-				continue
-			}
-			if out, err = f.dial(f.ctx, f.Network, f.To); err != nil {
-				f.log.Warn("forward", "from", from.String(), "to", f.To, "error", err)
-				continue
-			}
-			mu.Lock()
-			flows[from] = out
-			mu.Unlock()
+		if c == nil {
+			continue
+		}
+		c.say(buf[:n])
+		if begins {
 			wg.Go(func() {
-				f.answers(in, from, out)
+				f.converse(in, from, c)
 				mu.Lock()
 				delete(flows, from)
 				mu.Unlock()
 			})
 		}
-		_, _ = out.Write(buf[:n])
-		_ = out.SetReadDeadline(time.Now().Add(udpIdle))
 	}
+}
+
+// converse dials the destination and brings its answers back.
+func (f *forwarder) converse(in packetConn, from netip.AddrPort, c *conversation) {
+	out, err := f.dial(f.ctx, f.Network, f.To)
+	if err != nil {
+		f.log.Warn("forward", "from", from.String(), "to", f.To, "error", err)
+		return
+	}
+	c.dialled(out)
+	f.answers(in, from, out)
 }
 
 // answers brings a conversation's answers back until it goes quiet.
@@ -247,7 +291,6 @@ func (f *forwarder) answers(in packetConn, to netip.AddrPort, out net.Conn) {
 	stop := context.AfterFunc(f.ctx, func() { _ = out.Close() })
 	defer stop()
 	buf := make([]byte, maxDatagram)
-	_ = out.SetReadDeadline(time.Now().Add(udpIdle))
 	for {
 		n, err := out.Read(buf)
 		if err != nil {
