@@ -11,43 +11,38 @@ import (
 )
 
 // childIndex finds the children that may carry an outbound flow: by the flow itself for children that are as narrow as one
-// flow, else by the longest prefixes around its destination. Both are read without a lock and hold immutable lists, newest
-// child first, so that a search touches only children that cover the destination. Changes are made under Path.mu.
+// flow, else by the destination, and by the longest prefixes around it. All are read without a lock and hold immutable lists,
+// newest child first, so that a search touches only children that cover the destination. Changes are made under Path.mu. Most
+// children are for one address, and most hosts of a gateway have one: an immutable tree of them all would copy, and leave to
+// the collector, 13 to 20 KiB for each that comes.
 type childIndex struct {
-	narrow sync.Map // ts.Flow → []*Child
+	narrow lists[ts.Flow]
+	hosts  lists[netip.Addr]
 	wide   atomic.Pointer[bart.Table[[]*Child]]
 }
 
 func (x *childIndex) init() { x.wide.Store(new(bart.Table[[]*Child])) }
 
 // add makes c findable. c must not be in the index.
-func (x *childIndex) add(c *Child) {
-	if f, ok := oneFlow(c.Pair); ok {
-		x.narrow.Store(f, with(x.at(f), c))
-		return
-	}
-	t := x.wide.Load()
-	for _, p := range c.Pair.Remote.Prefixes() {
-		list, _ := t.Get(p)
-		t = t.InsertPersist(p, with(list, c))
-	}
-	x.wide.Store(t)
-}
+func (x *childIndex) add(c *Child) { x.change(c, with) }
 
 // remove undoes add.
-func (x *childIndex) remove(c *Child) {
+func (x *childIndex) remove(c *Child) { x.change(c, without) }
+
+// change replaces each list that c belongs to.
+func (x *childIndex) change(c *Child, by func([]*Child, *Child) []*Child) {
 	if f, ok := oneFlow(c.Pair); ok {
-		if list := without(x.at(f), c); len(list) > 0 {
-			x.narrow.Store(f, list)
-		} else {
-			x.narrow.Delete(f)
-		}
+		x.narrow.set(f, by(x.narrow.at(f), c))
 		return
 	}
 	t := x.wide.Load()
 	for _, p := range c.Pair.Remote.Prefixes() {
+		if p.IsSingleIP() {
+			x.hosts.set(p.Addr(), by(x.hosts.at(p.Addr()), c))
+			continue
+		}
 		list, _ := t.Get(p)
-		if list = without(list, c); len(list) > 0 {
+		if list = by(list, c); len(list) > 0 {
 			t = t.InsertPersist(p, list)
 		} else {
 			t = t.DeletePersist(p)
@@ -56,11 +51,22 @@ func (x *childIndex) remove(c *Child) {
 	x.wide.Store(t)
 }
 
-func (x *childIndex) at(f ts.Flow) []*Child {
-	if v, ok := x.narrow.Load(f); ok {
+// lists are children by what they have in common.
+type lists[K comparable] struct{ m sync.Map } // K → []*Child, none empty
+
+func (l *lists[K]) at(k K) []*Child {
+	if v, ok := l.m.Load(k); ok {
 		return v.([]*Child)
 	}
 	return nil
+}
+
+func (l *lists[K]) set(k K, list []*Child) {
+	if len(list) > 0 {
+		l.m.Store(k, list)
+	} else {
+		l.m.Delete(k)
+	}
 }
 
 // best returns the child that is to carry f among those that fits accepts, nil if there is none: one of an authenticated
@@ -74,11 +80,12 @@ func (x *childIndex) best(f ts.Flow, fits func(*Child) bool) *Child {
 			}
 		}
 	}
-	try(x.at(f))
+	try(x.narrow.at(f))
 	dst := f.Dst()
 	if !dst.IsValid() {
 		return nil
 	}
+	try(x.hosts.at(dst))
 	for _, list := range x.wide.Load().Supernets(netip.PrefixFrom(dst, dst.BitLen())) {
 		try(list)
 	}

@@ -65,17 +65,39 @@ func TestIndexModel(t *testing.T) {
 	})
 }
 
-// BenchmarkChoose: the cost of a decision that nobody made before, with n children under one policy.
+// crowd is an index of n children with one address each under one policy.
+func crowd(n int) (x *childIndex, cs []*Child) {
+	x = new(childIndex)
+	x.init()
+	peer := &Peer{}
+	for i := range n {
+		c := &Child{Peer: peer, Pair: ts.Pair{Local: ts.Set{ts.FromAddr(addr4(1))}, Remote: ts.Set{ts.FromAddr(addr4(0x0a000000 + uint32(i)))}}}
+		x.add(c)
+		cs = append(cs, c)
+	}
+	return x, cs
+}
+
+// BenchmarkInstall: the cost of one more child, and one fewer.
+func BenchmarkInstall(b *testing.B) {
+	for _, n := range []int{100, 10_000, 100_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			x, cs := crowd(n)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				c := cs[i%n]
+				x.remove(c)
+				x.add(c)
+			}
+		})
+	}
+}
+
+// BenchmarkIndex: the cost of a decision that nobody made before.
 func BenchmarkIndex(b *testing.B) {
 	for _, n := range []int{100, 10_000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			var x childIndex
-			x.init()
-			peer := &Peer{}
-			for i := range n {
-				c := &Child{Peer: peer, Pair: ts.Pair{Local: ts.Set{ts.FromAddr(addr4(1))}, Remote: ts.Set{ts.FromAddr(addr4(0x0a000000 + uint32(i)))}}}
-				x.add(c)
-			}
+			x, _ := crowd(n)
 			flows := make([]ts.Flow, 1024)
 			for i := range flows {
 				flows[i] = ts.MakeFlow(ts.ProtoUDP, netip.AddrPortFrom(addr4(1), 1), netip.AddrPortFrom(addr4(0x0a000000+rand.Uint32N(uint32(n))), 2))
