@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/btns-go/btns/ike/auth"
 	"github.com/btns-go/btns/sockets/internal/datapath"
+	"github.com/btns-go/btns/tun"
 	"github.com/btns-go/btns/tun/tuntest"
 )
 
@@ -48,7 +50,7 @@ func TestSimultaneousInitiation(t *testing.T) {
 			var all sync.WaitGroup
 			for seed := range uint64(each) {
 				rng := rand.New(rand.NewPCG(seed, 7))
-				faults := tuntest.Faults{Seed: seed, Delay: time.Duration(rng.IntN(60)) * time.Millisecond, Drop: r.loss}
+				faults := tuntest.Faults{Seed: seed, Delay: time.Duration(rng.IntN(60)) * time.Millisecond, Drop: r.loss, Spare: isESP}
 				ordered := r.loss == 0 && seed%2 == 0
 				if !ordered {
 					faults.Jitter = faults.Delay
@@ -82,6 +84,12 @@ func TestSimultaneousInitiation(t *testing.T) {
 	}
 }
 
+// isESP tells ESP in UDP from IKE (RFC 3948, Section 2.2). What the test is about is IKE; with
+// one in ten segments lost, TCP alone is silent for half a minute once in some fifty runs.
+func isESP(payload []byte) bool {
+	return !bytes.HasPrefix(payload, make([]byte, tun.MarkerLen))
+}
+
 // settled is how long nothing may change: longer than the engine looks for a second SA, and
 // than four sends of what makes one.
 const settled = 4 * time.Second
@@ -105,7 +113,9 @@ func simultaneous(t *testing.T, seed uint64, a, b *Stack, ordered bool) {
 	for _, p := range [][2]*Stack{{a, b}, {b, a}} {
 		dials.Add(1)
 		streams.Go(func() {
-			c, err := p[0].Dial("tcp", inner(p[1], "7"))
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			c, err := p[0].DialContext(ctx, "tcp", inner(p[1], "7"))
 			dials.Done()
 			if err != nil {
 				t.Errorf("dial: %v", err)

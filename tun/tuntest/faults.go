@@ -15,6 +15,9 @@ type Faults struct {
 	// wire, or 10 ms late; a corrupted one has one bit flipped; a marked one has its ECN
 	// field set to CE if it is ECN-capable.
 	Drop, Duplicate, Reorder, Corrupt, MarkCE float64
+	// Spare tells which payloads are never dropped; nil spares none. Without it a test waits
+	// as long as TCP's timer, which doubles with each loss.
+	Spare func(payload []byte) bool
 	// Delay and Jitter hold each datagram for Delay, plus up to Jitter, which reorders too.
 	Delay, Jitter time.Duration
 }

@@ -117,7 +117,7 @@ func (n *Net) transmit(d datagram) {
 		return
 	}
 	copies := 1
-	if n.hit(f.Drop) {
+	if n.hit(f.Drop) && (f.Spare == nil || !f.Spare(d.data)) {
 		copies = 0
 	}
 	if n.hit(f.Duplicate) {

@@ -241,7 +241,9 @@ func idle(t testing.TB, e *Engine) {
 }
 
 func TestFaultyNetwork(t *testing.T) {
-	n := tuntest.NewNet(tuntest.Faults{Seed: 1, Drop: 0.2, Duplicate: 0.2, Reorder: 0.2})
+	// One in five IKE datagrams is lost; of segments that would cost TCP minutes now and then.
+	isESP := func(payload []byte) bool { return !bytes.HasPrefix(payload, make([]byte, tun.MarkerLen)) }
+	n := tuntest.NewNet(tuntest.Faults{Seed: 1, Drop: 0.2, Spare: isESP, Duplicate: 0.2, Reorder: 0.2})
 	b := &testHost{name: "b", wire: at(t, n, "192.0.2.2:4500")}
 	eb := b.start(t)
 	echo(t, eb)
