@@ -109,6 +109,9 @@ func compile(cfg *Config, key crypto.Signer, caps tun.Caps) (*engine.Config, err
 		if !a.IsValid() || a.Addr().Is4In6() || a.Addr().Zone() != "" {
 			return nil, bad(fmt.Errorf("%s is no address with a prefix length", a), "addresses", strconv.Itoa(i))
 		}
+		if a := a.Addr(); a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+			return nil, bad(fmt.Errorf("%s can be no host's inside a tunnel", a), "addresses", strconv.Itoa(i))
+		}
 	}
 	if cfg.MTU != 0 && (cfg.MTU < minMTU || cfg.MTU > 65535) {
 		return nil, bad(fmt.Errorf("%d is outside %d to 65535", cfg.MTU, minMTU), "mtu")
@@ -474,6 +477,9 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 		},
 		Inactivity: ch.Inactivity, DPDAction: action(ch.OnDPD), CloseAction: action(ch.OnClose),
 	}
+	if key, err := lives(&cc.Terms.Lifetime); err != nil {
+		return bad(err, path(key)...)
+	}
 	switch ch.Mode {
 	case 0, esp.ModeTunnel:
 	case esp.ModeTransport:
@@ -531,6 +537,19 @@ func (c *compiler) child(in *Connection, conn *engine.Conn, ch *Child, j int) er
 	conn.Children = append(conn.Children, cc)
 	c.policies = append(c.policies, policy)
 	return nil
+}
+
+// lives refuses a child SA that would end before it is replaced, and names the key.
+func lives(l *engine.Lifetime) (key string, err error) {
+	switch {
+	case l.Life > 0 && l.Rekey > 0 && l.Life <= l.Rekey:
+		return "life_time", fmt.Errorf("%s is not longer than rekey_time, %s", l.Life, l.Rekey)
+	case l.LifeBytes > 0 && l.RekeyBytes > 0 && l.LifeBytes <= l.RekeyBytes:
+		return "life_bytes", fmt.Errorf("%d is not more than rekey_bytes, %d", l.LifeBytes, l.RekeyBytes)
+	case l.LifePackets > 0 && l.RekeyPackets > 0 && l.LifePackets <= l.RekeyPackets:
+		return "life_packets", fmt.Errorf("%d is not more than rekey_packets, %d", l.LifePackets, l.RekeyPackets)
+	}
+	return "", nil
 }
 
 // orDefault reads a time for which 0 is the default and less is never.

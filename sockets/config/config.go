@@ -11,6 +11,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -91,7 +92,7 @@ func (r *reader) parse(path string, b []byte, log *slog.Logger) (out *File, err 
 			out, err = nil, &Error{File: path, Msg: fmt.Sprintf("not YAML: %v", v)}
 		}
 	}()
-	doc, err := parser.ParseBytes(b, 0)
+	doc, err := parser.ParseBytes(bytes.TrimPrefix(b, []byte("\uFEFF")), 0) // some editors' mark of UTF-8
 	if err != nil {
 		return nil, syntaxError(path, err)
 	}

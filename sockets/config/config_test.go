@@ -165,6 +165,11 @@ func TestRefused(t *testing.T) {
 		{"peer's port is a word", "connections: {m: {remote_addrs: \"moon.example:ike\"}}\n", `"moon.example:ike" has no port to send to behind its colon`},
 		{"replay window", "connections: {m: {children: {c: {replay_window: 65, remote_ts: \"fd00::/8\"}}}}\n", "f.yaml:1:49: connections.m.children.c.replay_window: replay: window of 65 packets: want a multiple of 64 from 64 to 4096"},
 		{"replay window by hand", "wire: {tun: btns0, addresses: [192.0.2.1/24]}\n" + strings.Replace(byHand, "mode: tunnel", "mode: tunnel, replay_window: 100", 1), "policies.by-hand.manual.replay_window: replay: window of 100 packets"},
+		{"shorter life than rekeying", "connections: {m: {children: {c: {remote_ts: \"fd00::/8\", rekey_time: 1h, life_time: 10m}}}}\n", "f.yaml:1:84: connections.m.children.c.life_time: 10m0s is not longer than rekey_time, 1h0m0s"},
+		{"shorter life than the default of rekeying", "connections: {m: {children: {c: {remote_ts: \"fd00::/8\", life_time: 10m}}}}\n", "life_time: 10m0s is not longer than rekey_time, 1h0m0s"},
+		{"fewer bytes than rekeying", "connections: {m: {children: {c: {remote_ts: \"fd00::/8\", rekey_bytes: 10, life_bytes: 10}}}}\n", "life_bytes: 10 is not more than rekey_bytes, 10"},
+		{"no host's address", "addresses: [10.0.0.1/24, 127.0.0.1/8]\nconnections: {m: {children: {c: {remote_ts: 10.0.0.0/8}}}}\n", "127.0.0.1 can be no host's inside a tunnel"},
+		{"listens twice", "listen: [4500, \":4500\"]\n", `f.yaml:1:16: listen[1]: ":4500" is given twice`},
 		{"ike version 1", "connections: {m: {version: 1}}\n", "only 2"},
 		{"clear without a wire for it", "policies: {p: {policy: clear}}\n", "clear"},
 		{"nothing says what the peer owns", "connections: {m: {local: {auth: psk, id: a}, remote: {auth: psk, id: b}}}\nsecrets: {ike: {secret: abcdefghijklmnopqrstuvwx}}\n", "connections.m.children"},
@@ -206,7 +211,7 @@ func TestAllErrorsAtOnce(t *testing.T) {
 
 // A file without a connection is a good one, of a host that can do nothing.
 func TestEmptyFileIsWarnedOf(t *testing.T) {
-	for _, text := range []string{"", "# nothing yet\n", "mtu: 1400\n---\n"} {
+	for _, text := range []string{"", "# nothing yet\n", "mtu: 1400\n---\n", "\uFEFFmtu: 1400\n"} {
 		f, err := Parse("f.yaml", []byte(text), nil)
 		if err != nil {
 			t.Fatal(err)

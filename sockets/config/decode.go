@@ -141,7 +141,12 @@ func (d *decoder) publicKeys(n node) []crypto.PublicKey {
 func (d *decoder) listen(n node) []string {
 	var out []string
 	for _, i := range n.items() {
-		if w := d.hostPort(i, true); w != "" {
+		w := d.hostPort(i, true)
+		switch {
+		case w == "":
+		case slices.Contains(out, w) && !strings.HasSuffix(w, ":0"):
+			d.r.failf(i, "%q is given twice", w)
+		default:
 			out = append(out, w)
 		}
 	}
