@@ -167,7 +167,9 @@ func TestIKEReport(t *testing.T) {
 	seen := map[string]int{}
 	for _, x := range r.Results {
 		seen[x.Name+" "+x.Unit]++
-		if x.Min <= 0 || x.Median < x.Min || x.Max < x.Median || x.Baseline <= 0 || x.Ratio <= 0 {
+		// A hundred tunnels are less than what the runtime may give back to the system meanwhile.
+		ofProcess := x.Name == "ike/rss" || x.Name == "ike/peak"
+		if (x.Min <= 0 || x.Ratio <= 0) && !ofProcess || x.Median < x.Min || x.Max < x.Median || x.Baseline <= 0 {
 			t.Errorf("odd result: %+v", x)
 		}
 	}
