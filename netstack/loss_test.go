@@ -61,7 +61,8 @@ func TestFlightLost(t *testing.T) {
 		if lost < 10 {
 			t.Errorf("only %d segments were lost", lost)
 		}
-		if timeouts > 4 {
+		// On a slow machine the timer runs out now and then for what is merely late.
+		if most := uint64(4 + lost/10); timeouts > most {
 			t.Errorf("%d timeouts for %d segments lost at once", timeouts, lost)
 		}
 	}

@@ -206,6 +206,8 @@ func (s *Stack) Close() error {
 	s.later.stop()
 	s.owners.Range(func(_, v any) bool {
 		switch o := v.(*owner); {
+		case o.tcp != nil:
+			o.tcp.forget() // a timer of gVisor's ended it just now, too late for the runner
 		case o.listener != nil:
 			o.listener.forget()
 		case o.dgram != nil:
