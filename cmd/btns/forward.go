@@ -24,6 +24,9 @@ const (
 	// maxWaiting bounds the datagrams of one source that wait while its destination is
 	// dialled.
 	maxWaiting = 16
+	// minCopy is what one direction of a connection takes at once at first, maxCopy what it
+	// takes in the end if so much keeps coming.
+	minCopy, maxCopy = 8 << 10, 256 << 10
 	// maxDatagram is the largest UDP payload there is.
 	maxDatagram = 65507
 )
@@ -177,19 +180,30 @@ func keepAlive(c net.Conn) {
 	}
 }
 
-// pipe copies from one connection to another and passes on the end, or the failure.
+// pipe copies from one connection to another and passes on the end, or the failure. Its
+// buffer grows as it is filled: there may be thousands of connections, and few need much.
 func pipe(to, from net.Conn) {
-	buf := make([]byte, 256<<10)
-	// Without the wrappers io.Copy would hand the loop to a connection's own, smaller
-	// buffers.
-	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, buf)
-	if err != nil {
-		reset(to)
-		reset(from)
-		return
-	}
-	if w, ok := to.(interface{ CloseWrite() error }); ok {
-		_ = w.CloseWrite()
+	buf := make([]byte, minCopy)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if _, failed := to.Write(buf[:n]); failed != nil {
+				err = failed
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if w, ok := to.(interface{ CloseWrite() error }); ok {
+				_ = w.CloseWrite()
+			}
+			return
+		case err != nil:
+			reset(to)
+			reset(from)
+			return
+		case n == len(buf) && n < maxCopy:
+			buf = make([]byte, 2*n)
+		}
 	}
 }
 
