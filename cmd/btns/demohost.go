@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -92,7 +91,7 @@ func (h *demoHost) run(ctx context.Context, role string, args []string) error {
 	}
 	err = h.tell(hostUp{Fingerprint: sockets.Fingerprint(st.PublicKey()), Address: st.Addrs()[0].String(), UDP: st.LocalAddr().String()})
 	if err == nil && role == "server" {
-		err = h.serve(st)
+		err = h.serve(ctx, st)
 	} else if err == nil {
 		err = h.call(ctx, st, args[1], args[2])
 	}
@@ -102,14 +101,14 @@ func (h *demoHost) run(ctx context.Context, role string, args []string) error {
 	return err
 }
 
-// serve answers HTTP until its input ends.
-func (h *demoHost) serve(st *sockets.Stack) error {
+// serve answers HTTP until its input ends. Each line of input asks what the server has seen of
+// a transfer. The client may have all of it, and be ahead of the handler, which is not done.
+func (h *demoHost) serve(ctx context.Context, st *sockets.Stack) error {
 	ln, err := st.Listen("tcp", ":80")
 	if err != nil {
 		return err
 	}
-	var mu sync.Mutex
-	var seen serverResult
+	transfers := make(chan serverResult, 1)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /whoami", func(w http.ResponseWriter, r *http.Request) {
 		pt, err := sockets.PTokenFromContext(r.Context())
@@ -132,6 +131,8 @@ func (h *demoHost) serve(st *sockets.Stack) error {
 		}
 		n, _ := strconv.Atoi(r.URL.Query().Get("bytes"))
 		sum := sha256.New()
+		var seen serverResult
+		defer func() { transfers <- seen }()
 		w.Header().Set("Content-Length", strconv.Itoa(n))
 		for src := h.text(n); ; {
 			b := src()
@@ -149,20 +150,18 @@ func (h *demoHost) serve(st *sockets.Stack) error {
 			h.log.Warn("token", "error", err)
 			return
 		}
-		mu.Lock()
-		defer mu.Unlock()
 		seen = serverResult{Hash: hex.EncodeToString(sum.Sum(nil)), Token: info.String(), RemoteKey: info.Remote.Fingerprint()}
 	})
 	srv := &http.Server{Handler: mux, ConnContext: sockets.ConnContext, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(ln) }()
 	sc := bufio.NewScanner(h.in)
-	for sc.Scan() {
-		mu.Lock()
-		err = h.tell(seen)
-		mu.Unlock()
-		if err != nil {
-			break
+	for err == nil && sc.Scan() {
+		select {
+		case seen := <-transfers:
+			err = h.tell(seen)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
 		}
 	}
 	_ = srv.Close()
