@@ -71,6 +71,7 @@ func (e *AcquireError) Unwrap() error { return e.Err }
 type request struct {
 	key   acquireKey
 	acq   Acquire
+	dem   demand // the packet's
 	until time.Time
 }
 
@@ -81,12 +82,12 @@ type requests struct {
 	out  map[uint64]*request
 }
 
-func (r *requests) add(key acquireKey, acq Acquire, until time.Time) Acquire {
+func (r *requests) add(key acquireKey, acq Acquire, dem demand, until time.Time) Acquire {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.last++
 	acq.ID = r.last
-	r.out[acq.ID] = &request{key, acq, until}
+	r.out[acq.ID] = &request{key, acq, dem, until}
 	return acq
 }
 
@@ -98,10 +99,10 @@ func (r *requests) take(id uint64) *request {
 	return q
 }
 
-func (r *requests) waits(id uint64) bool {
+func (r *requests) get(id uint64) *request {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.out[id] != nil
+	return r.out[id]
 }
 
 // takeMatch removes the requests that match accepts and returns their keys.
@@ -170,7 +171,7 @@ func (p *Path) await(o *outgoing, s *Socket, dec decision, e uint64, dem *demand
 	if verdict == hold.Go {
 		p.count.acquires.Add(1)
 		acq := p.requests.add(key, Acquire{Flow: o.flow, Policy: dec.policy, Pair: pair, Want: s.cfg.Want, Socket: s},
-			now.Add(p.pendingFor()))
+			*dem, now.Add(p.pendingFor()))
 		if p.cfg.Acquire != nil {
 			p.cfg.Acquire(acq)
 		}
@@ -237,6 +238,23 @@ func (p *Path) served(c *Child) {
 		p.backoff.Done(key)
 	}
 	p.wake(p.held.TakeMatch(func(f ts.Flow, _ heldPacket) bool { return c.Pair.MatchOut(f) }), false)
+}
+
+// waiting also ends a request whose packet looked for a child just before it came, and asked just after.
+func (p *Path) waiting(id uint64) bool {
+	q := p.requests.get(id)
+	if q == nil {
+		return false
+	}
+	if p.index.best(q.acq.Flow, func(c *Child) bool {
+		return c.out.Load() != nil && agrees(q.acq.Policy, c) && q.dem.suits(q.acq.Flow, c)
+	}) == nil {
+		return true
+	}
+	if p.requests.take(id) != nil {
+		p.backoff.Done(q.key)
+	}
+	return false
 }
 
 func (p *Path) failAcquire(id uint64, err error, authenticated bool) {

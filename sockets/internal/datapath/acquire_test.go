@@ -59,6 +59,38 @@ func TestHoldFirstPacket(t *testing.T) {
 	w.noCleartext(t, a, b)
 }
 
+// TestAskedAsTheChildCame: a packet looks for a child just before it comes and asks just after. Nothing is left to ask for,
+// unless the packet wants another one.
+func TestAskedAsTheChildCame(t *testing.T) {
+	w := newWorld()
+	a, b := w.host(t, 1, hostOpt{}), w.host(t, 2, hostOpt{})
+	ctx, cancel := context.WithCancel(within(t, 10*time.Second))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _, _ = a.dial(ctx, netip.AddrPortFrom(b.in4, 80), latch.Want{}) // refused: nobody listens
+	}()
+	acq := recv(t, a.acquires, "acquire")
+	if !a.path.Waiting(acq.ID) {
+		t.Error("not waiting before the child came")
+	}
+	connect(t, a, b, link{})
+	recv(t, done, "end of the dial")
+	cancel()
+	ask := func(dem demand) uint64 {
+		return a.path.requests.add(acquireKey{policy: acq.Policy.Name}, acq, dem, time.Now().Add(time.Minute)).ID
+	}
+	if late := ask(demand{}); a.path.Waiting(late) || a.path.requests.get(late) != nil {
+		t.Error("waits for a child that is there")
+	}
+	if other := ask(demand{like: &latch.Params{Suite: "another"}}); !a.path.Waiting(other) {
+		t.Error("takes a child that does not suit")
+	}
+	if a.path.Waiting(acq.ID) || a.path.Waiting(0) {
+		t.Error("waits for what is over")
+	}
+}
+
 // TestAcquireRefused: an authenticated refusal fails a pending dial at once, and the next one without a question.
 func TestAcquireRefused(t *testing.T) {
 	w := newWorld()

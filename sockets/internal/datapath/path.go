@@ -187,7 +187,7 @@ func (p *Path) FailAcquire(id uint64, err error, authenticated bool) {
 }
 
 // Waiting reports whether a request has neither got a child that serves it nor failed.
-func (p *Path) Waiting(id uint64) bool { return p.requests.waits(id) }
+func (p *Path) Waiting(id uint64) bool { return p.waiting(id) }
 
 // NewSocket returns what a socket's tag points to.
 func (p *Path) NewSocket(cfg SocketConfig) *Socket { return p.newSocket(cfg) }

@@ -70,15 +70,23 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 	k.request(now, &acquire{ref: k.ref(), conf: cc, id: a.ID, flow: a.Flow, want: a.Want, esp: esp, pair: a.Pair})
 }
 
-// request puts the acquire to an IKE SA with the peer, making one if need be.
+// request puts the acquire to an IKE SA with the peer, making one if need be. A child SA may
+// have come while a packet's was on its way here.
 func (k *keyer) request(now time.Time, a *acquire) {
+	if a.id != 0 && !k.dp.Waiting(a.id) {
+		for _, b := range a.behind {
+			k.again(b)
+		}
+		k.done(now, a)
+		return
+	}
 	k.acquires[a.ref] = a
 	for s := range k.preferred(a) {
 		if s.err == nil && !s.deleted && s.reaches(a) {
 			switch {
 			case a.alone && s.est != nil:
 				k.done(now, a)
-			case a.alone:
+			case a.alone, s.brings(a):
 				s.waiting = append(s.waiting, a.ref)
 			case !k.join(s, a):
 				k.createChild(now, s, a)
@@ -122,6 +130,10 @@ func (a *acquire) serves(b *acquire) bool {
 	}
 	return b.replaces == nil || a.pair.Covers(b.pair)
 }
+
+// brings tells whether the SA is about to have a child SA that is likely to do for a packet:
+// the peer makes one with it.
+func (s *ikeSA) brings(a *acquire) bool { return a.id != 0 && !s.initiator && s.est == nil }
 
 // again asks once more for what another one's child SA was to do for.
 func (k *keyer) again(a *acquire) {

@@ -230,9 +230,14 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 	k.identified(s)
 	s.born = birth{initiator: s.initiator, spis: [2]uint64{o.SPIi, o.SPIr}, at: now}
 	for _, ref := range slices.Clone(s.waiting) {
-		if a := k.acquires[ref]; a != nil && a.alone {
+		switch a := k.acquires[ref]; {
+		case a == nil:
+		case a.alone:
 			s.settle(ref)
 			k.done(now, a)
+		case !s.initiator && a.id != 0: // see brings
+			s.settle(ref)
+			k.again(a)
 		}
 	}
 	k.unique(now, s, o.InitialContact)
