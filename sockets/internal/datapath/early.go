@@ -3,7 +3,6 @@ package datapath
 import (
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/btns-go/btns/esp"
@@ -14,8 +13,6 @@ import (
 // response" (RFC 7296, Section 2.8), and what it sends may overtake the response, or arrive while that is being verified.
 // Nothing is kept but for SPIs that we have reserved, which nobody knows but whom we asked for an SA.
 type early struct {
-	waiting atomic.Int64 // packets
-
 	mu    sync.Mutex // guards what follows
 	pkts  []earlyPacket
 	bytes int
@@ -60,15 +57,11 @@ func (p *Path) precede(spi uint32, pkts []tun.Packet, idx []int, now time.Time) 
 		same++
 		p.count.early.Add(1)
 	}
-	e.waiting.Store(int64(len(e.pkts)))
 	return nil, false
 }
 
 // take removes the packets that match accepts.
 func (e *early) take(match func(*earlyPacket) bool) (pkts []tun.Packet) {
-	if e.waiting.Load() == 0 {
-		return nil
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.pkts = slices.DeleteFunc(e.pkts, func(x earlyPacket) bool {
@@ -82,7 +75,6 @@ func (e *early) take(match func(*earlyPacket) bool) (pkts []tun.Packet) {
 	if len(e.pkts) == 0 {
 		e.pkts = nil
 	}
-	e.waiting.Store(int64(len(e.pkts)))
 	return pkts
 }
 
@@ -90,11 +82,12 @@ func (e *early) takeSPI(spi uint32) []tun.Packet {
 	return e.take(func(x *earlyPacket) bool { return x.spi == spi })
 }
 
-// sweep drops what has waited for too long.
+// sweepEarly drops what has waited for too long.
 func (p *Path) sweepEarly(now time.Time) {
 	p.count.dropN(DropEarly, len(p.early.take(func(x *earlyPacket) bool { return now.Sub(x.at) >= earlyLifetime })))
 }
 
+// releaseSPI ends a reservation and drops what came for it.
 func (p *Path) releaseSPI(spi uint32) {
 	p.sad.Release(spi, p.now())
 	p.count.dropN(DropEarly, len(p.early.takeSPI(spi)))
