@@ -1,8 +1,10 @@
 package iketest_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,8 +64,8 @@ func TestTranscriptsChanged(t *testing.T) {
 					continue
 				}
 				changed := *tr
-				changed.Lines = append([]iketest.Line(nil), tr.Lines...)
-				changed.Lines[i].Data = append([]byte(nil), l.Data...)
+				changed.Lines = slices.Clone(tr.Lines)
+				changed.Lines[i].Data = bytes.Clone(l.Data)
 				changed.Lines[i].Data[len(l.Data)-1] ^= 1
 				c := changed.Replay()
 				if h, err := wire.ParseHeader(l.Data); err != nil {

@@ -246,9 +246,7 @@ func (p *Path) waiting(id uint64) bool {
 	if q == nil {
 		return false
 	}
-	if p.index.best(q.acq.Flow, func(c *Child) bool {
-		return c.out.Load() != nil && agrees(q.acq.Policy, c) && q.dem.suits(q.acq.Flow, c)
-	}) == nil {
+	if p.carrier(q.acq.Flow, q.acq.Policy, &q.dem) == nil {
 		return true
 	}
 	if p.requests.take(id) != nil {

@@ -113,13 +113,18 @@ func (p *Path) choose(f ts.Flow, dec decision, e uint64, d *demand) *Child {
 			return o.child
 		}
 	}
-	c := p.index.best(f, func(c *Child) bool {
-		return c.out.Load() != nil && agrees(dec.policy, c) && d.suits(f, c)
-	})
+	c := p.carrier(f, dec.policy, d)
 	if c != nil && d.sock != nil {
 		d.sock.own.Store(&ownDecision{f, e, c})
 	}
 	return c
+}
+
+// carrier returns the best child that sends, for f, which policy and demand agree on, nil for none.
+func (p *Path) carrier(f ts.Flow, pol *spd.Policy, d *demand) *Child {
+	return p.index.best(f, func(c *Child) bool {
+		return c.out.Load() != nil && agrees(pol, c) && d.suits(f, c)
+	})
 }
 
 // outgoing is one packet on its way through output.
