@@ -111,6 +111,7 @@ type Path struct {
 	fragging map[*Child]struct{}
 
 	policyMu sync.Mutex // one change of policy at a time
+	tickMu   sync.Mutex // one Tick at a time: what was due is done when it returns
 
 	mu     sync.Mutex // guards changes of children
 	index  childIndex // read without mu

@@ -103,6 +103,8 @@ func (p *Path) pause(d time.Duration) {
 }
 
 func (p *Path) tick() {
+	p.tickMu.Lock()
+	defer p.tickMu.Unlock()
 	now := p.now()
 	p.held.Expire(now)
 	p.backoff.Expire(now)
