@@ -8,7 +8,6 @@ import (
 	"runtime/pprof"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestShares profiles work of known kind.
@@ -21,7 +20,7 @@ func TestShares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
+	for range 400 { // of work, not of time: on a busy machine there are few samples in that
 		if err := p.once(); err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +37,7 @@ func TestShares(t *testing.T) {
 			field = s.Percent
 		}
 	}
-	if sum < 99 || sum > 101 || field < 20 {
+	if sum < 99 || sum > 101 || field < 5 {
 		t.Errorf("%+v", all)
 	}
 	without, err := shares(profile.Bytes(), "bench.(*primitives)")
