@@ -149,7 +149,8 @@ func (p *Path) await(o *outgoing, s *Socket, dec decision, e uint64, dem *demand
 
 	now := p.now()
 	verdict, err := hold.Pending, error(nil)
-	if !p.arriving(o.flow, dec.policy, dem) {
+	arriving := p.arriving(o.flow, dec.policy, dem)
+	if !arriving {
 		verdict, err = p.backoff.Start(now, key)
 	}
 	switch verdict {
@@ -179,7 +180,9 @@ func (p *Path) await(o *outgoing, s *Socket, dec decision, e uint64, dem *demand
 	if !held {
 		return DropPending, false
 	}
-	p.missed(o, pkt, e)
+	if p.epoch.Load() != e || !arriving && !p.backoff.Pending(key) {
+		p.missed(o, pkt)
+	}
 	return DropUnset, true
 }
 
@@ -199,11 +202,9 @@ func (p *Path) keep(now time.Time, o *outgoing, key acquireKey) (pkt *netstack.P
 	return pkt, r.Held()
 }
 
-// missed wakes a packet that was kept under a decision of epoch e if a child came since: it did not see the packet.
-func (p *Path) missed(o *outgoing, pkt *netstack.Packet, e uint64) {
-	if p.epoch.Load() != e {
-		p.wake(p.held.TakeMatch(func(f ts.Flow, h heldPacket) bool { return f == o.flow && h.pkt == pkt }), o.hook)
-	}
+// missed wakes a packet if a child came, or what it was to wait for ended, since that was looked at: neither saw the packet.
+func (p *Path) missed(o *outgoing, pkt *netstack.Packet) {
+	p.wake(p.held.TakeMatch(func(f ts.Flow, h heldPacket) bool { return f == o.flow && h.pkt == pkt }), o.hook)
 }
 
 // arriving reports whether a child for the packet receives already and is about to send: its first packet came, FirstInbound

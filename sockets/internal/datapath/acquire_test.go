@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -340,4 +341,39 @@ func TestLATCH17_Narrow(t *testing.T) {
 
 func pairOf(local, remote string) ts.Pair {
 	return ts.Pair{Local: ts.Set{ts.FromPrefix(netip.MustParsePrefix(local))}, Remote: ts.Set{ts.FromPrefix(netip.MustParsePrefix(remote))}}
+}
+
+// TestHeldAsTheRequestFails: a packet that finds a request out, and is kept just after that failed, is not kept for nothing.
+func TestHeldAsTheRequestFails(t *testing.T) {
+	clk := newClock()
+	a := newWorld().host(t, 1, hostOpt{cfg: func(c *Config) { c.Now = clk.now }})
+	s := a.path.NewSocket(SocketConfig{})
+	var us [4]*netstack.UDPConn // one sends at a time
+	for i := range us {
+		u, err := a.st.ListenUDP(s.Tag(), netip.AddrPortFrom(a.in4, uint16(1000+i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u.Close()
+		us[i] = u
+	}
+	to := netip.MustParseAddr("10.9.0.1")
+	for round := range 400 {
+		_, _ = us[0].WriteMsg([]byte("x"), netip.AddrPortFrom(to, 1), nil)
+		acq := recv(t, a.acquires, "acquire")
+		var wg sync.WaitGroup
+		for _, u := range us {
+			wg.Go(func() {
+				for port := range 4 {
+					_, _ = u.WriteMsg([]byte("x"), netip.AddrPortFrom(to, uint16(2+port)), nil)
+				}
+			})
+		}
+		a.path.FailAcquire(acq.ID, errors.New("no answer"), false)
+		wg.Wait()
+		if st := a.path.Stats(); st.Now.HeldPackets != 0 || st.Now.Requests != 0 {
+			t.Fatalf("round %d: %d packets wait for %d requests", round, st.Now.HeldPackets, st.Now.Requests)
+		}
+		clk.advance(2 * hold.DefaultRetryMax)
+	}
 }

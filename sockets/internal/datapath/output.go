@@ -304,7 +304,9 @@ func (p *Path) keepAnswer(o *outgoing, policy string, e uint64) (d Drop, kept bo
 	if !held {
 		return DropPending, false
 	}
-	p.missed(o, pkt, e)
+	if p.epoch.Load() != e {
+		p.missed(o, pkt)
+	}
 	return DropUnset, true
 }
 

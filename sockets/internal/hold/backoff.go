@@ -76,6 +76,14 @@ func (b *Backoff[K]) Start(now time.Time, k K) (Verdict, error) {
 	return Go, nil
 }
 
+// Pending reports whether a request of k is out: nobody has ended it since Start.
+func (b *Backoff[K]) Pending(k K) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.keys[k]
+	return a != nil && a.pending
+}
+
 // Fail ends the request of k with err and begins a pause, twice as long as the one before if the last request failed too.
 func (b *Backoff[K]) Fail(now time.Time, k K, err error) {
 	b.mu.Lock()

@@ -230,14 +230,17 @@ func TestBackoff(t *testing.T) {
 	fail := errors.New("refused")
 	start(0, "a", Go)
 	start(time.Second, "a", Pending)
+	if !b.Pending("a") || b.Pending("b") {
+		t.Error("what is out")
+	}
 	start(DefaultLifetime, "a", Go) // nobody answered
 	at := DefaultLifetime
 	for _, pause := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
 		b.Fail(epoch.Add(at), "a", fail)
 		pause *= time.Second
 		start(at+pause-1, "a", Failed)
-		if _, err := b.Start(epoch.Add(at+pause-1), "a"); !errors.Is(err, fail) || !errors.Is(b.Err("a"), fail) {
-			t.Errorf("error %v", err)
+		if _, err := b.Start(epoch.Add(at+pause-1), "a"); !errors.Is(err, fail) || !errors.Is(b.Err("a"), fail) || b.Pending("a") {
+			t.Errorf("error %v, pending %t", err, b.Pending("a"))
 		}
 		at += pause
 		start(at, "a", Go)
