@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -231,14 +232,18 @@ func (p *Path) wake(hs []heldPacket, hook bool) {
 	}
 }
 
-// served ends the requests that c answers, and sends what waits for it.
+// served ends the requests that c answers, and sends what waits for it. What waited for one of them and does not fit c asks
+// for itself.
 func (p *Path) served(c *Child) {
-	for _, key := range p.requests.takeMatch(func(q *request) bool {
+	keys := p.requests.takeMatch(func(q *request) bool {
 		return agrees(q.acq.Policy, c) && c.Pair.MatchOut(q.acq.Flow) && q.acq.Socket.wants(q.acq.Flow, c, true)
-	}) {
+	})
+	for _, key := range keys {
 		p.backoff.Done(key)
 	}
-	p.wake(p.held.TakeMatch(func(f ts.Flow, _ heldPacket) bool { return c.Pair.MatchOut(f) }), false)
+	p.wake(p.held.TakeMatch(func(f ts.Flow, h heldPacket) bool {
+		return c.Pair.MatchOut(f) || slices.Contains(keys, h.key)
+	}), false)
 }
 
 // waiting also ends a request whose packet looked for a child just before it came, and asked just after.
@@ -252,6 +257,7 @@ func (p *Path) waiting(id uint64) bool {
 	}
 	if p.requests.take(id) != nil {
 		p.backoff.Done(q.key)
+		p.wake(p.held.TakeMatch(func(_ ts.Flow, h heldPacket) bool { return h.key == q.key }), false)
 	}
 	return false
 }

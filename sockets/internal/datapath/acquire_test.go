@@ -377,3 +377,44 @@ func TestHeldAsTheRequestFails(t *testing.T) {
 		clk.advance(2 * hold.DefaultRetryMax)
 	}
 }
+
+// TestNarrowChildEndsTheWait: packets to two hosts of one peer wait for one request, and the peer grants a child for the first
+// alone. The second is asked for by itself, whether the child comes before or after that is known.
+func TestNarrowChildEndsTheWait(t *testing.T) {
+	w := newWorld()
+	a := w.host(t, 1, hostOpt{policy: []spd.Policy{{Name: "net", Word: spd.Private, Peer: "h2", Sel: pairOf("10.0.0.1/32", "10.0.0.0/24")}}})
+	b := w.host(t, 2, hostOpt{})
+	s := a.path.NewSocket(SocketConfig{})
+	u, err := a.st.ListenUDP(s.Tag(), netip.AddrPortFrom(a.in4, 1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	second := func() Acquire {
+		t.Helper()
+		acq := recv(t, a.acquires, "acquire for the second host")
+		if acq.Flow.Dst() != netip.MustParseAddr("10.0.0.3") {
+			t.Fatalf("asked for %v", acq.Flow)
+		}
+		return acq
+	}
+	_, _ = u.WriteMsg([]byte("x"), netip.AddrPortFrom(b.in4, 1), nil)
+	first := recv(t, a.acquires, "acquire")
+	_, _ = u.WriteMsg([]byte("x"), netip.MustParseAddrPort("10.0.0.3:1"), nil)
+	if len(a.acquires) != 0 {
+		t.Fatal("asked twice")
+	}
+	connect(t, a, b, link{})
+	again := second()
+	if st := a.path.Stats().Now; st.HeldPackets != 1 || st.Requests != 1 {
+		t.Errorf("%+v", st)
+	}
+	// One more for the first host was on its way when the child came.
+	key := a.path.requests.get(again.ID).key
+	a.path.requests.take(again.ID)
+	late := a.path.requests.add(key, first, demand{}, time.Now().Add(time.Minute))
+	if a.path.Waiting(late.ID) {
+		t.Error("waits for a child that is there")
+	}
+	second()
+}

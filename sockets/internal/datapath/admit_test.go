@@ -465,6 +465,33 @@ func TestResponderWaits(t *testing.T) {
 	wait()
 }
 
+// TestResponderWaitsInVain: the child that was about to send is removed before it does: what waited for it is asked for.
+func TestResponderWaitsInVain(t *testing.T) {
+	w := newWorld()
+	a, b := w.host(t, 1, hostOpt{}), w.host(t, 2, hostOpt{})
+	_, cb := connect(t, a, b, link{halfB: true})
+	if _, _, err := a.st.Ping(within(t, 50*time.Millisecond), a.path.NewSocket(SocketConfig{}).Tag(), b.in4); err == nil {
+		t.Error("answered under a child that does not send")
+	}
+	recv(t, b.first, "first inbound packet")
+	u, err := b.st.ListenUDP(b.path.NewSocket(SocketConfig{}).Tag(), netip.AddrPortFrom(b.in4, 1000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	_, _ = u.WriteMsg([]byte("x"), netip.AddrPortFrom(a.in4, 1), nil)
+	if st := b.path.Stats(); st.Now.HeldPackets != 2 || st.Acquires != 0 {
+		t.Errorf("%+v", st)
+	}
+	b.path.Remove(cb.InSPI)
+	if acq := recv(t, b.acquires, "acquire"); acq.Flow.Dst() != a.in4 {
+		t.Errorf("asked for %v", acq.Flow)
+	}
+	if n := b.path.Stats().Now.HeldPackets; n != 1 { // the echo reply asks for nothing
+		t.Errorf("%d packets held", n)
+	}
+}
+
 // spiOf is the SPI under which h receives from o.
 func (h *host) spiOf(t *testing.T, o *host) (spi uint32) {
 	t.Helper()

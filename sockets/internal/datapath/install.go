@@ -168,6 +168,8 @@ func (p *Path) remove(inSPI uint32) *Child {
 		o.closed = true
 		o.mu.Unlock()
 		o.sa.Zero()
+	} else if c.heardAny.Load() { // see arriving
+		p.wake(p.held.TakeMatch(func(f ts.Flow, _ heldPacket) bool { return c.Pair.MatchOut(f) }), false)
 	}
 	c.gate.Lock()
 	c.closed = true
