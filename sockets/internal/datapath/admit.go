@@ -157,10 +157,7 @@ func (p *Path) judgeSYN(in *netstack.Inbound, s *Socket, flow ts.Flow, c *Child)
 	if d := p.judgeDatagram(in, s, c); d != DropUnset {
 		return d
 	}
-	p.embryos.mu.Lock()
-	e := p.embryos.m[flow]
-	full := e == nil && !p.embryos.room(c.Params.Peer)
-	p.embryos.mu.Unlock()
+	e, full := p.embryos.again(flow, c.Params.Peer, p.now())
 	switch {
 	case e != nil && e.grip != nil:
 		return permits(e.grip.l, c, DropUnlatched) // a retransmission
@@ -245,7 +242,7 @@ type embryo struct {
 	grip  *grip  // nil in clear and on the loopback
 	child *Child // that the SYN came under
 	peer  string
-	born  time.Time
+	born  time.Time // of the last SYN; under embryos.mu
 	loop  bool
 }
 
@@ -257,6 +254,18 @@ func (x *embryos) init() {
 // room reports whether one more may begin. x.mu is held.
 func (x *embryos) room(peer string) bool {
 	return len(x.m) < maxEmbryos && x.peer[peer] < maxPeerEmbryos
+}
+
+// again returns what the flow has begun already, which begins anew: the answer to its SYN is awaited from now on. Without any,
+// full says that there is no room for one.
+func (x *embryos) again(f ts.Flow, peer string, now time.Time) (e *embryo, full bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e = x.m[f]; e != nil {
+		e.born = now
+		return e, false
+	}
+	return nil, !x.room(peer)
 }
 
 // put adds e unless there is no room. If the flow has one already, that one is replaced and its grip let go by the caller's
@@ -282,7 +291,11 @@ func (x *embryos) put(f ts.Flow, e *embryo) bool {
 func (x *embryos) share(f ts.Flow, g *grip, c *Child, now time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.m[f] != nil || !x.room(c.Params.Peer) || !g.share() {
+	if e := x.m[f]; e != nil {
+		e.born = now
+		return
+	}
+	if !x.room(c.Params.Peer) || !g.share() {
 		return
 	}
 	x.m[f] = &embryo{grip: g, peer: c.Params.Peer, child: c, born: now}
@@ -296,6 +309,7 @@ func (x *embryos) drop(f ts.Flow, e *embryo) {
 	}
 }
 
+// take removes what the flow has begun, nil if there is nothing.
 func (x *embryos) take(f ts.Flow) *embryo {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -303,6 +317,18 @@ func (x *embryos) take(f ts.Flow) *embryo {
 	if e != nil {
 		x.drop(f, e)
 	}
+	return e
+}
+
+// takeOld is take of what has begun before t.
+func (x *embryos) takeOld(f ts.Flow, t time.Time) *embryo {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	e := x.m[f]
+	if e == nil || !e.born.Before(t) {
+		return nil
+	}
+	x.drop(f, e)
 	return e
 }
 
@@ -326,11 +352,12 @@ func (x *embryos) len() int {
 
 // sweepEmbryos forgets connections that came to nothing.
 func (p *Path) sweepEmbryos(now time.Time) {
-	for _, f := range p.embryos.old(now.Add(-embryoGrace)) {
+	ago := now.Add(-embryoGrace)
+	for _, f := range p.embryos.old(ago) {
 		if p.cfg.Exists != nil && p.cfg.Exists(f) {
 			continue
 		}
-		if e := p.embryos.take(f); e != nil && e.grip != nil {
+		if e := p.embryos.takeOld(f, ago); e != nil && e.grip != nil {
 			e.grip.release(p.cfg.Latches)
 		}
 	}

@@ -377,6 +377,51 @@ func TestEmbryosBounded(t *testing.T) {
 	}
 }
 
+// TestEmbryoBegunAgain: a SYN that is repeated begins the wait anew, be it while what has come to nothing is looked for: the
+// answer that it gets is of use. A handshake with a SYN cookie has nothing but its latch.
+func TestEmbryoBegunAgain(t *testing.T) {
+	clk := newClock()
+	var during func()
+	b := newWorld().host(t, 2, hostOpt{cfg: func(c *Config) {
+		c.Now = clk.now
+		c.Exists = func(ts.Flow) bool {
+			if f := during; f != nil {
+				during = nil
+				f()
+			}
+			return false
+		}
+	}})
+	ls := b.path.NewSocket(SocketConfig{Kind: SocketListener})
+	if err := ls.Listen(latch.Key3{Proto: ts.ProtoTCP, Port: 80}); err != nil {
+		t.Fatal(err)
+	}
+	defer ls.Close()
+	y := forge(t, b, "alice", parsePair(t, "10.0.0.2", "10.1.0.1"), esp.ModeTunnel)
+	syn := func() {
+		t.Helper()
+		if !b.inbound(flowOf(ts.ProtoTCP, "10.1.0.1:1000", "10.0.0.2:80"), y.c.Tag(), ls, func(in *netstack.Inbound) { in.SYN, in.Listener = true, true }) {
+			t.Fatal(b.path.Stats().Drops.Map())
+		}
+	}
+	syn()
+	for _, again := range []func(){
+		func() { syn(); clk.advance(2 * time.Second); b.path.Tick() },
+		func() { clk.advance(2 * time.Second); during = syn; b.path.Tick() },
+	} {
+		clk.advance(embryoGrace - time.Second)
+		again()
+		if n := b.path.embryos.len(); n != 1 || b.latches.Len() != 2 {
+			t.Fatalf("%d embryos and %d latches left", n, b.latches.Len())
+		}
+	}
+	clk.advance(embryoGrace + time.Second)
+	b.path.Tick()
+	if n := b.path.embryos.len(); n != 0 || b.latches.Len() != 1 {
+		t.Errorf("%d embryos and %d latches left at the end", n, b.latches.Len())
+	}
+}
+
 // TestADV_L6_PolicyEdit: the policy stops protecting a live connection: the latch breaks before the new policy counts, not a
 // byte goes in clear, and with the policy back the connection goes on.
 func TestADV_L6_PolicyEdit(t *testing.T) {

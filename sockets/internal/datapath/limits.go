@@ -60,7 +60,8 @@ const (
 	reasmLifetime    = 15 * time.Second
 
 	// maxEmbryos bounds connections that peers began and nobody accepted yet, maxPeerEmbryos those of one peer: netstack's
-	// default backlog. embryoGrace is how long one without a socket may last: a handshake that uses a SYN cookie has none.
+	// default backlog. embryoGrace is how long one without a socket may last after its SYN: a handshake that uses a SYN
+	// cookie has none.
 	maxEmbryos     = 32768
 	maxPeerEmbryos = 4096
 	embryoGrace    = 30 * time.Second
