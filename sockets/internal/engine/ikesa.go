@@ -81,6 +81,11 @@ func (s *ikeSA) name() string {
 	return s.conn.Name + " " + s.path.Remote.String()
 }
 
+// ended tells whether the machine is done, but for repeating its last answer.
+func (s *ikeSA) ended() bool {
+	return s.m.State() == ike.StateClosed || s.m.State() == ike.StateLinger
+}
+
 // intern makes children of one SA with equal parameters share them, so that a latch
 // compares pointers.
 func (s *ikeSA) intern(p *latch.Params) *latch.Params {

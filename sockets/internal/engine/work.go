@@ -174,9 +174,12 @@ func (k *keyer) verify(now time.Time, s *ikeSA, w *ike.WorkVerify) {
 			errs = append(errs, err)
 		}
 		k.mail.post(func(now time.Time) {
-			if proven == nil {
+			switch {
+			case s.ended():
+				return // while this was waited for: nobody is to be made of its peer
+			case proven == nil:
 				refuse(now, fmt.Errorf("it does not hold the key of connection %s: %w", conn.Name, errors.Join(errs...)))
-			} else {
+			default:
 				p.spki = proven
 				k.accept(now, s, w.ID, p)
 			}
