@@ -196,6 +196,9 @@ func (e *Engine) Close() error {
 			f(time.Now()) // callers that wait for an answer get one
 		}
 		e.k.resolving.Wait()
+		for _, a := range e.k.acquires {
+			a.tell(ErrClosed) // so do those whose answer will not come
+		}
 		e.k.pool.close()
 		e.k.events.close(ErrClosed)
 		// The end of ctx has closed the data path already, unless that is still coming.
