@@ -58,6 +58,7 @@ func (p *Path) enter(c *Child, in *esp.Inbound) error {
 		return errors.New("datapath: child is installed already")
 	}
 	c.in, c.since = in, p.coarse()
+	c.Limits = c.Limits.numbered(c.ESN)
 	c.tag.V = c
 	c.narrow, _ = oneFlow(c.Pair)
 	if !c.narrow.IsValid() {

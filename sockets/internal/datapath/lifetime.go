@@ -1,10 +1,22 @@
 package datapath
 
+import "math"
+
 // SALimits bound what a child carries, each direction by itself; 0 is no limit (RFC 4301, Section 4.4.2.1). They are
 // compared once a batch, so that a batch may pass them.
 type SALimits struct {
 	SoftBytes, HardBytes     uint64
 	SoftPackets, HardPackets uint64
+}
+
+// numbered are the limits l of an SA that counts with or without extended sequence numbers: one that would never be replaced
+// is, before the numbers end and the traffic with them (RFC 4303, Section 3.3.3). 2^64 of them never do.
+func (l SALimits) numbered(esn bool) SALimits {
+	const soft = math.MaxUint32 / 8 * 7
+	if !esn && (l.SoftPackets == 0 || l.SoftPackets > soft) {
+		l.SoftPackets = soft
+	}
+	return l
 }
 
 // spend compares what one direction has carried with the limits: at a soft one Config.SoftLimit is called, at a hard one
