@@ -450,6 +450,10 @@ func (c *compiler) remote(in *Connection, out *engine.Conn) error {
 			return fmt.Errorf("psk needs a secret")
 		}
 	}
+	// Whoever answers one handshake can guess at leisure (RFC 7296, Section 2.15; ADV-D18).
+	if why := out.PSK.Weak(); !out.PSK.Empty() && why != "" && !in.AllowWeakPSK {
+		return fmt.Errorf("%s: take a longer one, or set allow_weak_psk", why)
+	}
 	return nil
 }
 

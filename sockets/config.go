@@ -137,7 +137,10 @@ type Connection struct {
 	// IP and UDP header when 0, are cut.
 	Fragmentation Fragmentation
 	FragmentSize  int
-	Children      []Child // empty: one child, all traffic between the two hosts
+	// AllowWeakPSK takes a shared key that can be guessed offline, with a warning (auth.PSK.Weak);
+	// one is refused otherwise.
+	AllowWeakPSK bool
+	Children     []Child // empty: one child, all traffic between the two hosts
 }
 
 // Unique says what becomes of several IKE SAs with the same peer identity (swanctl.conf's

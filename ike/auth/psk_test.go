@@ -103,8 +103,8 @@ func TestParsePSK(t *testing.T) {
 	}
 }
 
-// TestADV_D18_ROW_96_WeakPSK shows which keys the configuration is told to refuse.
-func TestADV_D18_ROW_96_WeakPSK(t *testing.T) {
+// TestWeakPSK shows which keys the configuration is told to refuse (ADV-D18).
+func TestWeakPSK(t *testing.T) {
 	for s, weak := range map[string]bool{
 		"":                                 true,
 		"swordfish":                        true,

@@ -279,10 +279,11 @@ func (d *decoder) connection(name string, n node) {
 			c.Fragmentation = choice(n, map[string]sockets.Fragmentation{"yes": sockets.FragmentationYes, "force": sockets.FragmentationYes,
 				"accept": sockets.FragmentationAccept, "no": sockets.FragmentationNo})
 		},
-		"fragment_size": func(n node) { c.FragmentSize = int(n.number(1, 65535)) },
-		"local":         func(n node) { local = n },
-		"remote":        func(n node) { remote = n },
-		"children":      func(n node) { children = n },
+		"allow_weak_psk": func(n node) { c.AllowWeakPSK = n.yes() },
+		"fragment_size":  func(n node) { c.FragmentSize = int(n.number(1, 65535)) },
+		"local":          func(n node) { local = n },
+		"remote":         func(n node) { remote = n },
+		"children":       func(n node) { children = n },
 	})
 	c.NativeESP = !encap
 	c.Local = d.auth(local, false)
