@@ -204,26 +204,51 @@ func TestResponderInit(t *testing.T) {
 	}
 }
 
-// Every group number of the KE payload but ours is answered, none harms (ADV-B14).
-func TestADV_B14_EveryGroup(t *testing.T) {
+// Every one of the 65,536 group numbers of the KE payload: ours is taken, all others are
+// answered with ours, none harms (ADV-B14, CVE-2014-9221).
+func TestADV_B14_CVE_2014_9221_EveryGroup(t *testing.T) {
 	s, a, b := hosts(t, 2)
 	m := initRequest(t, s, a, b)
 	cfg := b.Config
+	cfg.Log = nil // a line for each
+	k, ok := wire.Get[*wire.KE](m.Payloads)
+	if !ok {
+		t.Fatal("no KE")
+	}
+	taken, refused := 0, 0
 	for g := range 1 << 16 {
-		if g >= 64 && g%251 != 0 { // a slice of them; the branch is the same
+		k.Group = uint16(g)
+		raw := m.Append(nil)
+		r, err := ike.NewResponder(&cfg, ike.Path{Local: b.Addr, Remote: a.Addr}, raw, s.Now)
+		if err != nil {
+			t.Fatalf("group %d: %v", g, err)
+		}
+		if r.State() == ike.StateInitBusy {
+			taken++
+			if uint16(g) != wire.GroupX25519 {
+				t.Errorf("group %d is taken", g)
+			}
 			continue
 		}
-		raw := edit(m, func(m *wire.Message) {
-			for i, p := range m.Payloads {
-				if k, ok := p.(*wire.KE); ok {
-					m.Payloads[i] = &wire.KE{Group: uint16(g), Data: k.Data}
+		refused++
+		var said []wire.Payload
+		for o, more := r.Next(); more; o, more = r.Next() {
+			if x, ok := o.(*ike.Send); ok {
+				if answer, err := wire.Parse(x.Data); err == nil && answer.SPIr == 0 && len(x.Data) <= len(raw) {
+					said = append(said, answer.Payloads...)
 				}
 			}
-		})
-		r, err := ike.NewResponder(&cfg, ike.Path{Local: b.Addr, Remote: a.Addr}, raw, s.Now)
-		if err != nil || (r.State() == ike.StateInitBusy) != (g == int(wire.GroupX25519)) {
-			t.Fatalf("group %d: %v, %v", g, err, r.State())
 		}
+		n, ok := &wire.Notify{}, false
+		if len(said) == 1 {
+			n, ok = said[0].(*wire.Notify)
+		}
+		if !ok || n.NType != wire.NotifyInvalidKEPayload || !bytes.Equal(n.Data, []byte{0, byte(wire.GroupX25519)}) || r.State() != ike.StateClosed {
+			t.Fatalf("group %d: %v, %v", g, r.State(), said)
+		}
+	}
+	if taken != 1 || refused != 1<<16-1 || b.Counters.Panics.Load() != 0 {
+		t.Errorf("%d taken, %d refused", taken, refused)
 	}
 }
 

@@ -3,6 +3,7 @@ package ike_test
 import (
 	"bytes"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,33 +13,95 @@ import (
 	"github.com/btns-go/btns/ike/wire"
 )
 
-// Answers about extensions we did not ask for enable nothing.
+// A responder speaks of extensions that we did not ask for, in an answer of its own that
+// its AUTH covers: the SA comes to stand, and is to the octet the one that it is without
+// them. Changed in flight the same makes AUTH fail (ADV-C9).
 func TestADV_C11_UnaskedExtensions(t *testing.T) {
-	for _, n := range []*wire.Notify{
-		{NType: 16407, Data: []byte{1, 4, 192, 0, 2, 9}}, // REDIRECT
-		{NType: 16438},                     // INTERMEDIATE_EXCHANGE_SUPPORTED
-		{NType: 16435},                     // USE_PPK
-		{NType: 16441, Data: []byte{0, 1}}, // ADDITIONAL_KEY_EXCHANGE
-		{NType: 16396},                     // MOBIKE_SUPPORTED
-	} {
-		s, a, b := hosts(t, 601)
-		s.Tap = func(d iketest.Datagram) []iketest.Datagram {
-			if m, err := wire.Parse(d.Data); err == nil && m.Exchange == wire.ExchangeIKESAInit && d.From == b.Addr {
-				m.Payloads = append(m.Payloads, n)
-				d.Data = m.Append(nil)
+	ours := map[wire.NotifyType]bool{ // these we do speak of
+		wire.NotifyNATDetectionSourceIP: true, wire.NotifyNATDetectionDestinationIP: true, wire.NotifyCookie: true,
+		wire.NotifyChildlessSupported: true, wire.NotifyFragmentationSupported: true, wire.NotifySignatureHashAlgorithms: true,
+	}
+	plain := extended(t, nil, true)
+	if !strings.Contains(plain, "ESTABLISHED") {
+		t.Fatal(plain)
+	}
+	for typ := wire.FirstStatus; typ < wire.FirstStatus+100; typ++ {
+		if ours[typ] {
+			continue
+		}
+		for _, data := range [][]byte{nil, {1, 4, 192, 0, 2, 9}, {0, 1}} { // REDIRECT's and ADDITIONAL_KEY_EXCHANGE's
+			n := &wire.Notify{NType: typ, Data: data}
+			if got := extended(t, n, true); got != plain {
+				t.Errorf("%s %x changes\n%s\nto\n%s", typ, data, plain, got)
 			}
-			return []iketest.Datagram{d}
-		}
-		e := a.Connect(b, nil)
-		s.Run(6*time.Minute, nil)
-		// AUTH covers the whole message: what was added in flight makes it fail.
-		if e.Established != nil || len(e.Children) != 0 {
-			t.Errorf("%s: taken", n.NType)
-		}
-		if s.Panics() != 0 {
-			t.Error("panic")
 		}
 	}
+	if got := extended(t, &wire.Notify{NType: wire.NotifyIntermediateSupported}, false); strings.Contains(got, "ESTABLISHED") {
+		t.Error("added in flight, and taken")
+	}
+	// Fragments are ours to allow: a peer that names them does not switch them on.
+	if got := extended(t, &wire.Notify{NType: wire.NotifyFragmentationSupported}, true); got != plain {
+		t.Errorf("fragments:\n%s", got)
+	}
+}
+
+// extended makes an SA with a responder that adds a notify to its IKE_SA_INIT response, and
+// signs it if it is its own. It returns all that the initiator holds and has sent.
+func extended(t *testing.T, n *wire.Notify, own bool) string {
+	t.Helper()
+	s, a, b := hosts(t, 601)
+	a.Config.Fragments, a.Config.Log, b.Config.Log = ike.FragmentsNo, nil, nil
+	var sent []string
+	var before, after []byte
+	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
+		m, err := wire.Parse(d.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.From.Addr() == a.Addr.Addr() {
+			line := m.Exchange.String() + " to " + d.To.String()
+			if o := s.Open(d.Data); o != nil {
+				m.Payloads = o.Payloads
+			}
+			for _, p := range m.Payloads {
+				line += " " + p.Type().String()
+			}
+			sent = append(sent, line)
+		}
+		if n != nil && m.Exchange == wire.ExchangeIKESAInit && m.Flags.Response() {
+			before = bytes.Clone(d.Data)
+			m.Payloads = append(m.Payloads, n)
+			d.Data = m.Append(nil)
+			after = bytes.Clone(d.Data)
+		}
+		return []iketest.Datagram{d}
+	}
+	b.Answer = func(w ike.Work, r ike.WorkResult) ike.WorkResult {
+		x, ok := w.(*ike.WorkSign)
+		if !ok || !own {
+			return r
+		}
+		// RFC 7296, Section 2.15: the responder's octets begin with its first message.
+		c := *x
+		c.Octets = append(bytes.Clone(after), bytes.TrimPrefix(x.Octets, before)...)
+		if n != nil && !bytes.HasPrefix(x.Octets, before) {
+			t.Fatal("the responder signs something else")
+		}
+		return b.Credentials.Answer(&c, nil)
+	}
+	e := a.Connect(b, nil)
+	s.Run(2*time.Second, nil)
+	e.CreateChild(a.Request("two", iketest.Pair("10.3.0.0/16", "10.4.0.0/16")))
+	s.Run(time.Second, nil)
+	rekeyIKE(s, e)
+	s.Run(time.Second, nil)
+	if s.Panics() != 0 {
+		t.Error("panic")
+	}
+	for _, x := range a.Ends {
+		sent = append(sent, x.M.State().String(), x.M.Snapshot())
+	}
+	return strings.Join(sent, "\n")
 }
 
 // A wrong secret and an unknown identity get the same answer, to the length.

@@ -2,8 +2,11 @@ package ike_test
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -258,7 +261,7 @@ func TestADV_D8_D9_OmittedAndRepeated(t *testing.T) {
 	}
 }
 
-// Authentic messages whose inside is malformed (ADV-A13, A15, D4, D5, D7, D25, E1, F15).
+// Authentic messages whose inside is malformed (ADV-A13, A15, D5, D7, D25, E1, F15).
 func TestAuthenticButMalformed(t *testing.T) {
 	const (
 		syntax   = wire.NotifyInvalidSyntax
@@ -380,6 +383,71 @@ func TestAuthenticButMalformed(t *testing.T) {
 				t.Error("established nevertheless")
 			}
 		})
+	}
+}
+
+// padded seals octets as they stand, pad length octet and all, in the name of the sender of
+// a held message.
+func padded(t testing.TB, s *iketest.Sim, d iketest.Datagram, first wire.PayloadType, body []byte) []byte {
+	t.Helper()
+	o := s.Open(d.Data)
+	if o == nil || o.From.Keys.Suite.Encr != wire.EncrAESGCM16 {
+		t.Fatal("cannot open, or not AES-GCM")
+	}
+	key := []byte(o.From.Keys.SKer)
+	if o.Header.Flags.Initiator() {
+		key = o.From.Keys.SKei
+	}
+	block, err := aes.NewCipher(key[:len(key)-4])
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// RFC 5282, Sections 3 and 4: the salt ends the key, the headers are associated data.
+	h := o.Header
+	h.Next = wire.PayloadEncrypted
+	h.Length = uint32(wire.HeaderLen + 4 + 8 + len(body) + 16)
+	b := h.Append(nil)
+	b = append(b, byte(first), 0, byte((h.Length-wire.HeaderLen)>>8), byte(h.Length-wire.HeaderLen))
+	iv := []byte{0xff, 0, 0, 0, 0, 0, 0, 1} // none that a machine comes to
+	nonce := append(bytes.Clone(key[len(key)-4:]), iv...)
+	return append(append(b, iv...), aead.Seal(nil, nonce, body, b)...)
+}
+
+// Padding longer than the content, under a valid ICV: INVALID_SYNTAX where it can be said,
+// and the SA is closed (ADV-D4; free5gc 997). The longest that fits is padding.
+func TestADV_D4_PadLength(t *testing.T) {
+	const n = 16 // octets in SK, the pad length octet among them
+	body := func(pad int) []byte { b := make([]byte, n); b[n-1] = byte(pad); return b }
+	for i, kind := range kinds() {
+		pads := []int{n, n + 1, 128, 255}
+		if kind == "INFORMATIONAL request" {
+			for pad := n + 2; pad < 255; pad++ {
+				pads = append(pads, pad)
+			}
+		}
+		want := outcome{}
+		if strings.HasSuffix(kind, "request") {
+			want.answer = wire.NotifyInvalidSyntax
+		}
+		for _, pad := range pads {
+			s, _, _, d, to := at(t, uint64(i), kind)
+			drops := to.Host.Counters.Drops()
+			got := deliver(t, s, d, to, padded(t, s, d, wire.PayloadNotify, body(pad)))
+			if got != want || to.Failed == nil || to.Host.Counters.Drops() != drops || s.Panics() != 0 {
+				t.Errorf("%s, pad length %d: %+v, want %+v: %v", kind, pad, got, want, to.Failed)
+			}
+			clean(t, s)
+		}
+	}
+	s, _, _, d, to := at(t, 9, "INFORMATIONAL request")
+	answers := to.Host.Counters.Responses.Load()
+	got := deliver(t, s, d, to, padded(t, s, d, wire.PayloadNone, body(n-1)))
+	if got != (outcome{lives: true}) || to.Host.Counters.Responses.Load() != answers+1 {
+		t.Errorf("nothing but padding: %+v", got)
 	}
 }
 
