@@ -7,6 +7,7 @@ import (
 
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/iketest"
+	"github.com/btns-go/btns/ike/wire"
 )
 
 // An operation that may collide with another.
@@ -222,4 +223,42 @@ func TestEndsWhileUndecided(t *testing.T) {
 		t.Error("never undecided")
 	}
 	t.Logf("%d undecided", undecided)
+}
+
+// A Delete has no place in CREATE_CHILD_SA: who makes a child SA on an IKE SA that is not
+// decided on has decided for it, whatever else is in the message.
+func TestUnnamedPayloadDecidesNothing(t *testing.T) {
+	s, a, b := hosts(t, 950)
+	e, o := up(t, s, a, b)
+	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
+		if h, err := wire.ParseHeader(d.Data); err == nil && d.From.Addr() == b.Addr.Addr() &&
+			(!isRequest(d) || h.Exchange == wire.ExchangeInformational) {
+			return nil // our end can't decide, and the peer's Delete does not decide for it
+		}
+		return []iketest.Datagram{d}
+	}
+	rekeyIKE(s, e)
+	rekeyIKE(s, o)
+	var heir *iketest.End // that the peer's exchange made
+	if !s.Run(time.Second, func() bool {
+		for _, x := range a.Ends {
+			if x != e && x.M.Role() == ike.Responder && x.Peer() != nil && x.Peer().Keys != nil {
+				heir = x
+			}
+		}
+		return heir != nil
+	}) || e.Next != nil {
+		t.Fatalf("decided: %s", s.Summary())
+	}
+	p := iketest.MustESP("aes256gcm16")[0]
+	p.Num, p.SPI = 1, spi32(0x5000)
+	sel := wire.TrafficSelector{Type: 7, EndPort: 65535, Start: mustAddr("10.3.0.0"), End: mustAddr("10.3.255.255")}
+	s.Forge(heir.Peer(), wire.Header{Exchange: wire.ExchangeCreateChildSA}, &wire.SA{Proposals: []wire.Proposal{p}},
+		&wire.Nonce{Data: make([]byte, 32)}, &wire.TS{Initiator: true, Selectors: []wire.TrafficSelector{sel}},
+		&wire.TS{Selectors: []wire.TrafficSelector{sel}}, &wire.Delete{Protocol: wire.ProtocolIKE})
+	s.Run(15*time.Millisecond, nil)
+	if e.Next != heir || len(heir.Children) != 2 {
+		t.Errorf("e.Next %v, %d child SAs", e.Next, len(heir.Children))
+	}
+	clean(t, s)
 }

@@ -64,7 +64,7 @@ func checkInit(h wire.Header) Drop {
 	return 0
 }
 
-// requestInit is what an IKE_SA_INIT request must and may have (RFC 7296, Section
+// requestInit is what an IKE_SA_INIT request must have (RFC 7296, Section
 // 1.2). The machine is made by it, so it is not in the table.
 var requestInit = transition{need: set(wire.PayloadSA, wire.PayloadKE, wire.PayloadNonce)}
 

@@ -122,7 +122,7 @@ func (m *Machine) receiveClear(now time.Time, t *transition, h wire.Header, path
 	if err != nil {
 		return DropSyntax
 	}
-	return m.initAnswer(now, t, &message{Header: h, path: path, raw: b, ps: msg.Payloads})
+	return m.initAnswer(now, t, &message{Header: h, path: path, raw: b, ps: t.only(msg.Payloads)})
 }
 
 // receiveProtected opens the SK payload. From there on the message is the peer's.
@@ -207,6 +207,7 @@ func (m *Machine) opened(now time.Time, t *transition, msg *message, dir directi
 		if dir == request && m.faulty(faultMissing) {
 			bad = nil
 		}
+		msg.ps = t.only(msg.ps)
 	}
 	if m.debugs() {
 		m.debug("message", "exchange", h.Exchange.String(), "dir", dir.String(), "msgid", h.MessageID)

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/btns-go/btns/ike/wire"
@@ -131,7 +132,7 @@ type transition struct {
 	dir      direction
 	clear    bool     // not inside SK
 	need     payloads // each exactly once; a response with an error notify needs none
-	may      payloads // others are ignored if they have no effect; see once
+	may      payloads // all others are passed over; see only and once
 	do       action
 	to       State // where it leads if all goes well
 }
@@ -140,6 +141,12 @@ type transition struct {
 // Notify, Delete, Vendor, CERT, CERTREQ.
 var once = set(wire.PayloadSA, wire.PayloadKE, wire.PayloadIDi, wire.PayloadIDr, wire.PayloadAuth,
 	wire.PayloadNonce, wire.PayloadTSi, wire.PayloadTSr, wire.PayloadConfiguration, wire.PayloadEAP)
+
+// only takes away the payloads that the message has no place for: nothing is done because
+// of them (RFC 7296, Section 2.5). The critical ones that nobody knows have been refused.
+func (t *transition) only(ps []wire.Payload) []wire.Payload {
+	return slices.DeleteFunc(ps, func(p wire.Payload) bool { return (t.need|t.may)&bit(p.Type()) == 0 })
+}
 
 // transitions is the protocol. It is not modified.
 var transitions = [...]transition{

@@ -2,6 +2,7 @@ package ike
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -78,6 +79,29 @@ func TestEveryCell(t *testing.T) {
 		}
 	}
 	t.Logf("%d cells, %d of them transitions\n%s", cells, entries, dump())
+}
+
+// A handler sees the payloads that its transition names and no other.
+func TestUnnamedPayloadsArePassedOver(t *testing.T) {
+	for i := range transitions {
+		tr := &transitions[i]
+		var all []wire.Payload
+		var want []string
+		for typ := wire.PayloadType(33); typ <= 96; typ++ {
+			all = append(all, &wire.Unknown{PType: typ})
+			if tr.need&bit(typ)|tr.may&bit(typ) != 0 {
+				want = append(want, typ.String())
+			}
+		}
+		all = append(all, &wire.Unknown{PType: 200})
+		var got []string
+		for _, p := range tr.only(all) {
+			got = append(got, p.Type().String())
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", tr.story, got, want)
+		}
+	}
 }
 
 // No request but IKE_AUTH can lead to ESTABLISHED before it (ADV-D6, CVE-2014-2338,
