@@ -4,13 +4,16 @@ import (
 	"bufio"
 	"context"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -18,44 +21,30 @@ import (
 
 	"github.com/btns-go/btns/sockets"
 	"github.com/btns-go/btns/tokens"
+	"github.com/btns-go/btns/tun"
+	"github.com/btns-go/btns/tun/udp"
 )
-
-// hostUp is a demo host's first message.
-type hostUp struct {
-	Fingerprint string `json:"fingerprint"`
-	Address     string `json:"address"`
-	UDP         string `json:"udp"`
-}
 
 // clientResult is what the client saw.
 type clientResult struct {
-	Answer    string `json:"answer"`
-	Bytes     int    `json:"bytes"`
-	Nanos     int64  `json:"nanos"`
-	Hash      string `json:"hash"`
-	Token     string `json:"token"`
-	RemoteKey string `json:"remote_key"`
-}
-
-// serverResult is what the server saw.
-type serverResult struct {
-	Hash      string `json:"hash"`
-	Token     string `json:"token"`
-	RemoteKey string `json:"remote_key"`
+	held
+	Answer string `json:"answer"`
+	Bytes  int    `json:"bytes"`
+	Nanos  int64  `json:"nanos"`
 }
 
 // demoHostCmd is one of the demo's two processes.
 func demoHostCmd() *cobra.Command {
 	var verbose bool
 	cmd := &cobra.Command{
-		Use: "demo-host", Hidden: true, Args: cobra.MinimumNArgs(2),
+		Use: "demo-host", Hidden: true, Args: cobra.RangeArgs(3, 4),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			log := slog.New(slog.DiscardHandler)
 			if verbose {
 				log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("host", args[0])
 			}
-			h := &demoHost{out: json.NewEncoder(cmd.OutOrStdout()), in: cmd.InOrStdin(), log: log, secret: args[1]}
-			err := h.run(cmd.Context(), args[0], args[2:])
+			h := &demoHost{out: json.NewEncoder(cmd.OutOrStdout()), in: bufio.NewScanner(cmd.InOrStdin()), log: log, secret: args[1], control: args[2]}
+			err := h.run(cmd.Context(), args[0], args[3:])
 			if err != nil {
 				_ = h.out.Encode(map[string]string{"error": err.Error()})
 			}
@@ -66,39 +55,98 @@ func demoHostCmd() *cobra.Command {
 	return cmd
 }
 
+// A demoHost says where its socket is, what came in clear, who it is, what it saw of the
+// transfer, and how its SAs ended. The end of its input ends it.
 type demoHost struct {
-	in     io.Reader
-	out    *json.Encoder
-	log    *slog.Logger
-	secret string
+	in      *bufio.Scanner
+	out     *json.Encoder
+	log     *slog.Logger
+	secret  string
+	control string
 }
 
 func (h *demoHost) tell(v any) error { return h.out.Encode(map[string]any{"value": v}) }
 
 func (h *demoHost) run(ctx context.Context, role string, args []string) error {
-	cfg := sockets.Config{Name: role, Logger: h.log, Listen: []string{"127.0.0.1:0"}}
-	switch {
-	case role == "server" && len(args) == 0:
-		cfg.Connections = []sockets.Connection{{Name: "anybody"}}
-	case role == "client" && len(args) == 3:
-		cfg.Connections = []sockets.Connection{{Name: "server", RemoteAddrs: []string{args[0]}}}
-	default:
-		return fmt.Errorf("demo-host: not for use by hand")
+	var relay netip.AddrPort
+	conn := sockets.Connection{Name: "anybody"}
+	if role == "client" && len(args) == 1 {
+		conn = sockets.Connection{Name: "server", RemoteAddrs: args}
+		var err error
+		if relay, err = netip.ParseAddrPort(args[0]); err != nil {
+			return err
+		}
+	} else if role != "server" || len(args) != 0 {
+		return errors.New("demo-host: not for use by hand")
 	}
-	st, err := sockets.New(cfg)
+	wire, err := udp.Listen(udp.Config{Addrs: []netip.AddrPort{netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0)}})
 	if err != nil {
 		return err
 	}
-	err = h.tell(hostUp{Fingerprint: sockets.Fingerprint(st.PublicKey()), Address: st.Addrs()[0].String(), UDP: st.LocalAddr().String()})
-	if err == nil && role == "server" {
+	st, err := h.start(wire, relay, sockets.Config{Name: role, Logger: h.log, Wire: wire, Connections: []sockets.Connection{conn}})
+	if err != nil {
+		return errors.Join(err, wire.Close())
+	}
+	events := st.Watch()
+	if role == "server" {
 		err = h.serve(ctx, st)
-	} else if err == nil {
-		err = h.call(ctx, st, args[1], args[2])
+	} else {
+		err = h.call(ctx, st)
 	}
-	if cerr := st.Close(); err == nil {
-		err = cerr
+	if err := errors.Join(err, st.Close()); err != nil {
+		return err
 	}
-	return err
+	var end hostEnd
+	for {
+		e, err := events.Next(ctx)
+		if errors.Is(err, net.ErrClosed) {
+			return h.tell(end)
+		}
+		if err != nil {
+			return err
+		}
+		if e.Kind == sockets.EventIKEUpDown || e.Kind == sockets.EventChildUpDown || e.Kind == sockets.EventLost {
+			end.Events = append(end.Events, e)
+		}
+	}
+}
+
+// start has the wire carry the control transfer, and gives it to a host.
+func (h *demoHost) start(wire tun.Wire, relay netip.AddrPort, cfg sockets.Config) (st *sockets.Stack, err error) {
+	if err := h.tell(wire.LocalAddr(netip.Addr{})[0]); err != nil {
+		return nil, err
+	}
+	var got string
+	if relay.IsValid() {
+		got, err = callControl(wire, relay, h.control)
+	} else {
+		got, err = answerControl(wire)
+	}
+	if err == nil {
+		err = h.tell(got)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if st, err = sockets.New(cfg); err != nil {
+		return nil, err
+	}
+	key, err := x509.MarshalPKIXPublicKey(st.PublicKey())
+	if err == nil {
+		err = h.tell(hostUp{Key: key, Address: st.Addrs()[0]})
+	}
+	if err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	return st, nil
+}
+
+// hold is what the end of a connection knows of it.
+func hold(info tokens.Info, hash []byte) held {
+	return held{
+		Hash: hex.EncodeToString(hash), Token: info.String(), Method: info.Method.String(), Privacy: info.Integrity && info.Confidentiality,
+		Local: info.Local.Fingerprint(), Remote: info.Remote.Fingerprint(), UDP: info.OuterLocal, SPIIn: info.SPIIn, SPIOut: info.SPIOut,
+	}
 }
 
 // serve answers HTTP until its input ends. Each line of input asks what the server has seen of
@@ -108,7 +156,7 @@ func (h *demoHost) serve(ctx context.Context, st *sockets.Stack) error {
 	if err != nil {
 		return err
 	}
-	transfers := make(chan serverResult, 1)
+	transfers := make(chan held, 1)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /whoami", func(w http.ResponseWriter, r *http.Request) {
 		pt, err := sockets.PTokenFromContext(r.Context())
@@ -131,7 +179,7 @@ func (h *demoHost) serve(ctx context.Context, st *sockets.Stack) error {
 		}
 		n, _ := strconv.Atoi(r.URL.Query().Get("bytes"))
 		sum := sha256.New()
-		var seen serverResult
+		var seen held
 		defer func() { transfers <- seen }()
 		w.Header().Set("Content-Length", strconv.Itoa(n))
 		for src := h.text(n); ; {
@@ -150,13 +198,12 @@ func (h *demoHost) serve(ctx context.Context, st *sockets.Stack) error {
 			h.log.Warn("token", "error", err)
 			return
 		}
-		seen = serverResult{Hash: hex.EncodeToString(sum.Sum(nil)), Token: info.String(), RemoteKey: info.Remote.Fingerprint()}
+		seen = hold(info, sum.Sum(nil))
 	})
 	srv := &http.Server{Handler: mux, ConnContext: sockets.ConnContext, ReadHeaderTimeout: 10 * time.Second}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = srv.Serve(ln) }()
-	sc := bufio.NewScanner(h.in)
-	for err == nil && sc.Scan() {
+	for err == nil && h.in.Scan() {
 		select {
 		case seen := <-transfers:
 			err = h.tell(seen)
@@ -182,11 +229,16 @@ func (h *demoHost) text(n int) func() []byte {
 	}
 }
 
-// call is the client's part.
-func (h *demoHost) call(ctx context.Context, st *sockets.Stack, server, megabytes string) error {
-	mb, err := strconv.Atoi(megabytes)
-	if err != nil || mb < 1 {
-		return fmt.Errorf("--megabytes must be 1 or more")
+// call is the client's part: its input's first line names the server and the size, and it
+// stays until there is no more.
+func (h *demoHost) call(ctx context.Context, st *sockets.Stack) error {
+	var server string
+	var mb int
+	if !h.in.Scan() {
+		return errors.Join(errors.New("told nothing to do"), h.in.Err())
+	}
+	if _, err := fmt.Sscan(h.in.Text(), &server, &mb); err != nil {
+		return fmt.Errorf("told to do %q: %w", h.in.Text(), err)
 	}
 	var last net.Conn
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -222,7 +274,6 @@ func (h *demoHost) call(ctx context.Context, st *sockets.Stack, server, megabyte
 		return err
 	}
 	res.Nanos = time.Since(start).Nanoseconds()
-	res.Hash = hex.EncodeToString(sum.Sum(nil))
 	if res.Bytes != mb<<20 {
 		return fmt.Errorf("received %d bytes of %d", res.Bytes, mb<<20)
 	}
@@ -234,12 +285,13 @@ func (h *demoHost) call(ctx context.Context, st *sockets.Stack, server, megabyte
 	if err != nil {
 		return err
 	}
-	res.Token, res.RemoteKey = info.String(), info.Remote.Fingerprint()
+	res.held = hold(info, sum.Sum(nil))
 	if err := h.tell(res); err != nil {
 		return err
 	}
-	_, err = io.Copy(io.Discard, h.in) // stay until told to end
-	return err
+	for h.in.Scan() {
+	}
+	return h.in.Err()
 }
 
 func get(ctx context.Context, c *http.Client, url string, read func(io.Reader) error) (int, error) {
