@@ -72,8 +72,12 @@ type Config struct {
 	// when 0.
 	DialTimeout time.Duration
 
-	// KeyLog, if set, receives lines with the keys of every IKE SA and ESP SA, in
-	// the form of Wireshark's preference tables. It defeats the protection.
+	// KeyLog, if set, receives a line with the keys of every IKE SA and of each direction
+	// of every ESP SA, as a preference of Wireshark's that tshark takes as -o. It defeats
+	// the protection. What Wireshark 4.0 has no words for does not upset it: lines for
+	// ChaCha20-Poly1305 are comments of its tables, with the keys in them, and the columns
+	// for extended sequence numbers are dropped with a warning; the packets are decrypted
+	// then, but if it is told to check ICVs it takes theirs for wrong.
 	KeyLog io.Writer
 
 	// Logger receives what happens to SAs and latches; nil discards. Nothing above

@@ -50,7 +50,7 @@ func upCmd() *cobra.Command {
 		},
 	}
 	configFlag(cmd, &file)
-	cmd.Flags().StringVar(&keyLog, "keylog", "", "write the keys of all SAs to this file, for Wireshark")
+	cmd.Flags().StringVar(&keyLog, "keylog", "", "write the keys of all SAs to this file, one tshark -o argument a line (Wireshark 4.0 cannot read ChaCha20-Poly1305, nor check ICVs with ESN)")
 	cmd.Flags().StringVar(&socket, "control", "", "control socket (default: in the runtime directory)")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log at debug level")
 	return cmd
