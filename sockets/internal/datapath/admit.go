@@ -66,10 +66,13 @@ func (p *Path) judgeUnder(in *netstack.Inbound, s *Socket, flow ts.Flow, c *Chil
 	}
 	switch s.cfg.Kind {
 	case SocketListener:
-		if in.Listener && in.SYN {
+		// A connection that was not accepted yet may have lost its latch to the last one of its 5-tuple, which was accepted
+		// as it ended: its SYN, when it comes again, makes another.
+		l := p.cfg.Latches.Find(flow)
+		if in.SYN && (in.Listener || l == nil) {
 			return p.judgeSYN(in, s, flow, c)
 		}
-		return permits(p.cfg.Latches.Find(flow), c, DropUnlatched)
+		return permits(l, c, DropUnlatched)
 	case SocketConnected:
 		return p.judgeConnected(in, s, flow, c)
 	case SocketDatagram:

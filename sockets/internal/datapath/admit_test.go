@@ -148,6 +148,46 @@ func TestUDPHearsFirst(t *testing.T) {
 	}
 }
 
+// TestBegunAsTheLastIsAccepted: a connection begins while the last one of its 5-tuple, which is reset already, is accepted and
+// takes the latch with it. The SYN that comes again, now to the connection that it began, makes another.
+func TestBegunAsTheLastIsAccepted(t *testing.T) {
+	h := newWorld().host(t, 1, hostOpt{})
+	ls := h.path.NewSocket(SocketConfig{Kind: SocketListener})
+	if err := ls.Listen(latch.Key3{Proto: ts.ProtoTCP, Port: 80}); err != nil {
+		t.Fatal(err)
+	}
+	defer ls.Close()
+	e := forge(t, h, "moon", parsePair(t, "10.0.0.1", "10.0.0.2"), esp.ModeTunnel)
+	in := flowOf(ts.ProtoTCP, "10.0.0.2:1000", "10.0.0.1:80")
+	syn := func(listener bool) bool {
+		return h.inbound(in, e.c.Tag(), ls, func(in *netstack.Inbound) { in.SYN, in.Listener = true, listener })
+	}
+	for range 2 { // the second one is the next connection's
+		if !syn(true) {
+			t.Fatal(h.path.Stats().Drops.Map())
+		}
+	}
+	last, err := h.path.Accepted(in.Reverse(), SocketConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !syn(false) || h.path.embryos.len() != 0 {
+		t.Error("a SYN that is repeated makes something of its own")
+	}
+	last.Close()
+	if h.inbound(in, e.c.Tag(), ls, nil) {
+		t.Error("data without a latch")
+	}
+	if !syn(false) || h.path.embryos.len() != 1 {
+		t.Fatal(h.path.Stats().Drops.Map())
+	}
+	next, err := h.path.Accepted(in.Reverse(), SocketConfig{})
+	if err != nil || next.Latch().State() != latch.StateEstablished {
+		t.Fatal(err)
+	}
+	next.Close()
+}
+
 // TestTimeWaitReuse: a SYN for a connection in TIME-WAIT keeps the latch for the connection that follows, however the two
 // holders come and go; another peer's SYN does not (ADV-L17).
 func TestTimeWaitReuse(t *testing.T) {
