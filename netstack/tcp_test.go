@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -476,6 +478,32 @@ func TestGone(t *testing.T) {
 	wg.Wait()
 	if a.Exists(c.Flow()) || b.Exists(s.Flow()) || a.ownerOf(c.ep) != nil || b.ownerOf(s.ep) != nil {
 		t.Error("not forgotten")
+	}
+}
+
+// TestDialAfterGone: a connection is begun on a port when its last one has gone for those, too, who wait to hear of that.
+func TestDialAfterGone(t *testing.T) {
+	a, b := newPair(t)
+	ln := must[*TCPListener](t)(b.ListenTCP(nil, netip.AddrPortFrom(b4, 0), 0))
+	defer func() { _ = ln.Close() }()
+	var told atomic.Bool
+	told.Store(true)
+	a.setOutput(func(_ *Tag, p *Packet) bool {
+		if p.TCPFlags() == 2 && !told.Load() {
+			t.Error("a SYN leaves before the port's last connection has gone")
+		}
+		return true
+	})
+	for range 20 {
+		c := must[*TCPConn](t)(a.DialTCP(t.Context(), nil, netip.AddrPortFrom(a4, 4711), ln.addr))
+		told.Store(false)
+		c.OnGone(func() {
+			for range 100 {
+				runtime.Gosched()
+			}
+			told.Store(true)
+		})
+		c.Abort(nil)
 	}
 }
 

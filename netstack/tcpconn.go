@@ -69,19 +69,17 @@ type tcpEvents TCPConn
 // NotifyEvent is called by gVisor with locks held.
 func (e *tcpEvents) NotifyEvent(mask waiter.EventMask) {
 	c := (*TCPConn)(e)
-	if mask&(waiter.ReadableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
-		c.rd.wake()
-	}
-	if mask&(waiter.WritableEvents|waiter.EventHUp|waiter.EventErr) != 0 {
-		c.wr.wake()
-	}
-	if mask&(waiter.EventHUp|waiter.EventErr) == 0 {
-		return
-	}
-	if st := c.ep.EndpointState(); st == tcp.StateClose || st == tcp.StateError {
-		if c.gone.CompareAndSwap(false, true) {
+	ends := mask&(waiter.EventHUp|waiter.EventErr) != 0
+	if ends { // first: who is woken by it may dial again
+		if st := c.ep.EndpointState(); (st == tcp.StateClose || st == tcp.StateError) && c.gone.CompareAndSwap(false, true) {
 			c.s.later.add(c.forget)
 		}
+	}
+	if ends || mask&waiter.ReadableEvents != 0 {
+		c.rd.wake()
+	}
+	if ends || mask&waiter.WritableEvents != 0 {
+		c.wr.wake()
 	}
 }
 

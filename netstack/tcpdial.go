@@ -79,6 +79,8 @@ func (s *Stack) startDial(tag *Tag, local, remote netip.AddrPort) (*TCPConn, err
 			ep.Close()
 			return nil, sysErr("bind", err)
 		}
+		// A port is free before the functions are run that OnGone was given for the connection that had it.
+		s.later.wait()
 	}
 	c.dialing.Store(true)
 	c.s.owners.Store(ep, &c.owner) // before the answer can come

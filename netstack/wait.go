@@ -121,6 +121,13 @@ func (r *runner) run() {
 	}
 }
 
+// wait returns when what was queued before has run. Not after stop, nor from a function that is queued.
+func (r *runner) wait() {
+	done := make(chan struct{})
+	r.add(func() { close(done) })
+	<-done
+}
+
 // stop runs what is queued and ends the goroutine.
 func (r *runner) stop() {
 	r.mu.Lock()

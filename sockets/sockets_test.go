@@ -25,6 +25,7 @@ import (
 	"github.com/btns-go/btns/ike"
 	"github.com/btns-go/btns/ike/auth"
 	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/sockets/internal/datapath"
 	"github.com/btns-go/btns/tokens"
 	"github.com/btns-go/btns/tun/tuntest"
 )
@@ -423,4 +424,30 @@ func TestCloseIsClean(t *testing.T) {
 		t.Errorf("dial after close: %v", err)
 	}
 	eventually(t, "the peer, who was told, has no SA", func() bool { return len(b.Status().IKE) == 0 })
+}
+
+// TestDialAgain: who dials again from the port of a connection that was just cut finds its latch no longer in the way. The
+// peer may not have heard yet that the connection was cut, and refuse.
+func TestDialAgain(t *testing.T) {
+	a, b := pair(t)
+	echo(t, b, ":7")
+	for _, network := range []string{"tcp", "udp"} {
+		d := Dialer{Stack: a, LocalAddr: netip.AddrPortFrom(a.Addrs()[0], 4711)}
+		for i := range 20 {
+			c, err := d.Dial(network, inner(b, "7"))
+			if err == nil {
+				_, err = c.Write([]byte("x"))
+			}
+			if errors.Is(err, datapath.ErrLatch) {
+				t.Fatalf("%s, dial %d: %v", network, i, err)
+			}
+			if c == nil {
+				continue
+			}
+			if tc, ok := c.(*Conn); ok {
+				_ = tc.SetLinger(0)
+			}
+			_ = c.Close()
+		}
+	}
 }
