@@ -332,20 +332,32 @@ func (db *DB) Break(l *Latch, why Reasons, detail string) Alerts {
 // Clear takes reasons away from a BROKEN latch; when none is left it is ESTABLISHED again, with
 // the parameters it always had. A conflict goes only if Config.Conflicting agrees.
 func (db *DB) Clear(l *Latch, why Reasons) Alerts {
-	if p := l.Params(); why&ReasonConflict != 0 && p != nil && db.conflicting(l.flow, p) {
+	p := l.Params()
+	if why&ReasonConflict != 0 && p != nil && db.conflicting(l.flow, p) {
 		why &^= ReasonConflict
 	}
+	gone, as := l.clear(why)
+	if gone&ReasonConflict != 0 && p != nil && db.conflicting(l.flow, p) {
+		// As at birth: one that came in between found the latch broken, and did not break it.
+		as = append(as, db.Break(l, ReasonConflict, "as another was cleared")...)
+	}
+	return as
+}
+
+// clear is Clear without a question; gone are the reasons that were there.
+func (l *Latch) clear(why Reasons) (gone Reasons, as Alerts) {
 	unlock := l.lock()
 	defer unlock()
 	if l.State() != StateBroken || l.reasons&why == 0 {
-		return nil
+		return 0, nil
 	}
+	gone = l.reasons & why
 	if l.reasons &^= why; l.reasons != 0 {
-		return nil
+		return gone, nil
 	}
 	l.detail = ""
 	l.move(EventCleared)
-	return Alerts{l.alertNow()}
+	return gone, Alerts{l.alertNow()}
 }
 
 // Fail closes a LARVAL latch because no SA could be had; Err gives the cause.

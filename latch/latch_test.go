@@ -805,3 +805,32 @@ func TestLATCH_Section232_Example(t *testing.T) {
 		t.Errorf("%+v", h.list)
 	}
 }
+
+// TestConflictAsOneIsCleared: an SA that conflicts comes after Clear has asked and found none, and before the latch is
+// established again. It breaks nothing, for broken is what the latch still is; so Clear asks again.
+func TestConflictAsOneIsCleared(t *testing.T) {
+	conflict := false
+	var during func()
+	db := New(Config{Conflicting: func(ts.Flow, *Params) bool {
+		defer func() {
+			if f := during; f != nil {
+				during = nil
+				f()
+			}
+		}()
+		return conflict
+	}})
+	l := connect(t, db, flowTo("192.0.2.9", 80), params("a"), nil)
+	db.Break(l, ReasonConflict, "one")
+	during = func() {
+		conflict = true
+		db.Break(l, ReasonConflict, "another")
+	}
+	if as := db.Clear(l, ReasonConflict); l.State() != StateBroken || l.Inquire().Reasons != ReasonConflict {
+		t.Errorf("%v with a conflicting SA, told %v", l.Inquire(), as)
+	}
+	conflict = false
+	if as := db.Clear(l, ReasonConflict); len(as) != 1 || l.State() != StateEstablished {
+		t.Errorf("%v without any, told %v", l.Inquire(), as)
+	}
+}
