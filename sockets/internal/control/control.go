@@ -115,7 +115,8 @@ func Listen(path string, h Handler) (*Server, error) {
 // Close stops answering, removes the socket and waits for running handlers.
 func (s *Server) Close() error {
 	s.cancel()
-	err := errors.Join(s.ln.Close(), os.Remove(s.path))
+	// In this order: once nobody answers there, the socket may be the next host's.
+	err := errors.Join(os.Remove(s.path), s.ln.Close())
 	s.wg.Wait()
 	return err
 }

@@ -93,6 +93,33 @@ func TestStaleSocketIsReplacedAndFilesAreNot(t *testing.T) {
 	}
 }
 
+// A host that starts as another one ends, as at a restart, keeps its socket.
+func TestSocketOfTheNextHostIsKept(t *testing.T) {
+	h := func(context.Context, Request) (any, error) { return nil, nil }
+	path := filepath.Join(t.TempDir(), "control")
+	last, err := Listen(path, h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		ended := make(chan error, 1)
+		go func() { ended <- last.Close() }()
+		next, err := Listen(path, h)
+		for err != nil {
+			next, err = Listen(path, h)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := Call(t.Context(), path, Request{Op: "x"}, nil); err != nil {
+			_ = next.Close()
+			t.Fatal(err)
+		}
+		last = next
+	}
+	_ = last.Close()
+}
+
 func TestNobodyThere(t *testing.T) {
 	err := Call(t.Context(), filepath.Join(t.TempDir(), "x"), Request{Op: "status"}, nil)
 	if err == nil || !strings.Contains(err.Error(), "btns up") {
