@@ -30,12 +30,13 @@ const (
 	// receiveRetry is the pause after an error of the wire that is not its end.
 	receiveRetry = 10 * time.Millisecond
 
-	// ESP packets that came before their SA. maxEarlyOfSPI is what a peer sends at once: a TCP's first flight (RFC 6928), or
-	// the first packets of some that waited. maxEarly and maxEarlyBytes bound those of all SPIs: 64 such peers, in packets
-	// of a common size. Within earlyLifetime an answer that was lost comes again: our request is repeated three times.
-	maxEarlyOfSPI = 16
-	maxEarly      = 1024
-	maxEarlyBytes = 2 << 20
+	// ESP packets that came before their SA. maxEarlyOfSPI is what a peer sends that has a stream under way, as after it was
+	// authenticated anew, until we have verified its answer: 60 ms at 100 Mbit/s. maxEarly and maxEarlyBytes bound those of
+	// all SPIs, as those of first packets are. Within earlyLifetime an answer that was lost comes again: our request is
+	// repeated three times.
+	maxEarlyOfSPI = 512
+	maxEarly      = 4096
+	maxEarlyBytes = 4 << 20
 	earlyLifetime = 3 * time.Second
 
 	// strangerGap is how often Config.UnknownSPI is called at most: more than the engine answers.
