@@ -167,6 +167,54 @@ func TestPeerDies(t *testing.T) {
 	}
 }
 
+// TestPeerFoundDead kills charon while nobody sends anything, and it stays away and waits when it
+// is back: our liveness checks alone find out, and dpd_action says what then (RFC 7296, Section 2.4).
+func TestPeerFoundDead(t *testing.T) {
+	for _, action := range []string{"restart", "trap"} {
+		for _, who := range []string{"we", "charon"} {
+			t.Run(action+" "+who, func(t *testing.T) {
+				t.Parallel()
+				s := setup{conn: "    dpd_delay: 1s\n    dpd_timeout: 4s", child: "dpd_action: " + action}.symmetric()
+				w := s.start(t, smallWeb())
+				row := report.Row(t, peer, "idle, charon dies: our liveness checks find it dead; dpd_action "+action+", "+who+" had initiated", "both", s.suite())
+				if who == "charon" {
+					w.swan.MustInitiate("net")
+				}
+				w.page()
+				ev := w.host.Events()
+				w.swan.Kill()
+				start := time.Now()
+				e := ev.Await("retransmit-send-timeout", nil)
+				names(t, e.String(), "moon", interop.FarAddr)
+				row.Note("found dead after %.1fs", time.Since(start).Seconds())
+				w.host.AwaitStatus("no child SA", func(st *sockets.Status) bool {
+					for _, s := range st.IKE {
+						if len(s.Children) > 0 {
+							return false
+						}
+					}
+					return true
+				})
+				w.swan.Return()
+				if action == "trap" {
+					// Nothing calls before somebody sends.
+					w.host.AwaitStatus("no IKE SA", func(st *sockets.Status) bool { return len(st.IKE) == 0 })
+					w.page()
+				} else {
+					back := time.Now()
+					w.agreeWithin(40 * time.Second)
+					row.Note("called %.1fs after its return", time.Since(back).Seconds())
+				}
+				w.page()
+				w.pageThere()
+				w.agree()
+				w.events(ev)
+				w.cap.Judge()
+			})
+		}
+	}
+}
+
 // TestWeDie kills btns, which comes again and waits: charon finds the old SA dead and makes
 // a new one.
 func TestWeDie(t *testing.T) {

@@ -35,6 +35,7 @@ const settings = `charon {
       default = 1
       ike = 2
       cfg = 2
+      esp = 2
       enc = 1
       flush_line = yes
     }
@@ -119,8 +120,20 @@ func (d *Daemon) start() {
 // Restart kills it, so that it tells nobody, and runs it again.
 func (d *Daemon) Restart() {
 	d.t.Helper()
+	d.Kill()
+	d.Return()
+}
+
+// Kill ends it without a word to anybody.
+func (d *Daemon) Kill() {
+	d.t.Helper()
 	d.Signal(syscall.SIGKILL)
 	_ = d.Wait() // by the signal
+}
+
+// Return starts it anew after Kill, with what it had been told and without its SAs.
+func (d *Daemon) Return() {
+	d.t.Helper()
 	d.start()
 	d.Load(d.Conf)
 }
