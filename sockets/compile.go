@@ -23,8 +23,6 @@ import (
 	"github.com/btns-go/btns/tun"
 )
 
-// natPort is where a peer is that listens for IKE and ESP in UDP (RFC 7296, Section 2.23).
-const natPort = 4500
 
 // minMTU is what IPv6 wants of every link (RFC 8200, Section 5).
 const minMTU = 1280
@@ -227,16 +225,18 @@ func (c *compiler) connection(i int) error {
 		name = "conn-" + strconv.Itoa(i+1)
 	}
 	path := func(rest ...string) []string { return append([]string{"connections", name}, rest...) }
-	out := &engine.Conn{Name: name, NativeESP: in.NativeESP && c.caps.NativeESP, DPDDelay: orDefault(in.DPDDelay, DefaultDPDDelay),
+	out := &engine.Conn{Name: name, DPDDelay: orDefault(in.DPDDelay, DefaultDPDDelay),
 		DPDTimeout: orDefault(in.DPDTimeout, DefaultDPDTimeout),
 		Life:       engine.IKELife{Rekey: orDefault(in.RekeyTime, DefaultIKERekey), Reauth: in.ReauthTime, Over: in.OverTime, Rand: in.RandTime}}
 	if out.DPDTimeout < 0 || out.DPDTimeout > 5*time.Minute {
 		return bad(fmt.Errorf("%s is not between 0 and 5 minutes", out.DPDTimeout), path("dpd_timeout")...)
 	}
 	var err error
-	if out.Remotes, err = remotes(in); err != nil {
+	native := c.caps.NativeESP && in.Encap != EncapAlways
+	if out.Remotes, err = remotes(in, native); err != nil {
 		return bad(err, path("remote_addrs")...)
 	}
+	out.NativeESP = native && (in.Encap == EncapNever || !slices.ContainsFunc(out.Remotes, func(r engine.Remote) bool { return r.Port == tun.PortNATT }))
 	words := in.Proposals
 	if len(words) == 0 {
 		words = []string{"default"}
@@ -287,11 +287,16 @@ func owns(e *pad.Entry, children []*engine.ChildConf) {
 	}
 }
 
-// remotes reads where the peer is: "%any" and nothing mean that it comes to us.
-func remotes(in *Connection) ([]engine.Remote, error) {
+// remotes reads where the peer is: "%any" and nothing mean that it comes to us. Port 4500 is
+// for IKE and ESP in UDP (RFC 7296, Section 2.23).
+func remotes(in *Connection, native bool) ([]engine.Remote, error) {
 	port := in.RemotePort
-	if port == 0 {
-		port = natPort
+	switch {
+	case port != 0:
+	case native:
+		port = tun.PortIKE
+	default:
+		port = tun.PortNATT
 	}
 	var out []engine.Remote
 	for _, w := range in.RemoteAddrs {

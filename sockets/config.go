@@ -114,13 +114,13 @@ type HalfOpen struct {
 type Connection struct {
 	Name        string   // "conn-N" when empty
 	RemoteAddrs []string // "host", "host:port"; empty or "%any": the peer comes to us
-	RemotePort  uint16   // for RemoteAddrs without one; 4500 when 0
-	Proposals   []string // IKE proposals, as "aes256gcm16-prfsha256-x25519"; empty: the default list
-	Local       Auth
-	Remote      Auth
-	// NativeESP asks for ESP without UDP encapsulation where the wire can carry it
-	// and no NAT is found. Encapsulation is forced otherwise.
-	NativeESP bool
+	// RemotePort is for RemoteAddrs without one. When 0 it is 500 where the wire carries
+	// ESP natively and Encap lets it, else 4500.
+	RemotePort uint16
+	Proposals  []string // IKE proposals, as "aes256gcm16-prfsha256-x25519"; empty: the default list
+	Local      Auth
+	Remote     Auth
+	Encap      Encap
 	// DPDDelay is the silence after which the peer is asked whether it lives, so that one
 	// that restarted is found out: DefaultDPDDelay when 0, never when negative.
 	DPDDelay time.Duration
@@ -178,6 +178,20 @@ const (
 	ChildlessForce
 	// ChildlessNever takes none.
 	ChildlessNever
+)
+
+// Encap says whether ESP goes in UDP where no NAT demands it (RFC 3948, swanctl.conf's
+// encap). A wire of UDP sockets carries no other ESP.
+type Encap uint8
+
+const (
+	// EncapPort follows the port: in UDP with peers reached at port 4500, which IKE and ESP
+	// share, native with all others.
+	EncapPort Encap = iota
+	// EncapAlways is ESP in UDP.
+	EncapAlways
+	// EncapNever is native ESP, whatever the port.
+	EncapNever
 )
 
 // Fragmentation says what is done about IKE messages in fragments (RFC 7383,

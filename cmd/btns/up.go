@@ -152,6 +152,9 @@ func (h *host) run(ctx context.Context) (err error) {
 		h.log.Warn("no control socket", "error", err)
 		path = "none"
 	}
+	if cmd := h.file.Wire.Routes(); cmd != "" {
+		h.log.Info("only what the kernel routes to the device arrives, and only if the network routes it here", "device", h.file.Wire.TUN, "run", cmd)
+	}
 	h.log.Info("up", "listen", st.LocalAddr().String(), "addresses", fmt.Sprint(st.Addrs()),
 		"key", sockets.Fingerprint(st.PublicKey()), "control", path)
 	select {

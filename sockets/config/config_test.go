@@ -75,7 +75,7 @@ func TestParse(t *testing.T) {
 		t.Fatalf("connections: %+v", h.Connections)
 	}
 	c := h.Connections[0]
-	if len(c.RemoteAddrs) != 2 || len(c.Proposals) != 2 || !c.NativeESP || c.DPDDelay != 30*time.Second || c.DPDTimeout != 20*time.Second ||
+	if len(c.RemoteAddrs) != 2 || len(c.Proposals) != 2 || c.Encap != sockets.EncapNever || c.DPDDelay != 30*time.Second || c.DPDTimeout != 20*time.Second ||
 		c.Local.Method != sockets.AuthPSK || c.Remote.ID != "moon.example" || c.Remote.Secret.Empty() {
 		t.Errorf("moon: %+v", c)
 	}

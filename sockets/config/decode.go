@@ -246,7 +246,6 @@ func (d *decoder) secretFor(local, remote string) (auth.PSK, bool) {
 func (d *decoder) connection(name string, n node) {
 	c := sockets.Connection{Name: name}
 	var local, remote, children node
-	encap := true
 	n.fields(map[string]func(node){
 		"version": func(n node) {
 			if v := n.text(); v != "2" {
@@ -259,13 +258,18 @@ func (d *decoder) connection(name string, n node) {
 		"remote_addrs": func(n node) { c.RemoteAddrs = n.texts() },
 		"remote_port":  func(n node) { c.RemotePort = uint16(n.number(1, 65535)) },
 		"proposals":    func(n node) { c.Proposals = d.proposals(n, false) },
-		"encap":        func(n node) { encap = n.yes() },
-		"dpd_delay":    func(n node) { c.DPDDelay = n.neverOr() },
-		"dpd_timeout":  func(n node) { c.DPDTimeout = n.duration() },
-		"rekey_time":   func(n node) { c.RekeyTime = n.neverOr() },
-		"reauth_time":  func(n node) { c.ReauthTime = n.duration() },
-		"over_time":    func(n node) { c.OverTime = n.duration() },
-		"rand_time":    func(n node) { c.RandTime = n.duration() },
+		"encap": func(n node) {
+			c.Encap = sockets.EncapNever
+			if n.yes() {
+				c.Encap = sockets.EncapAlways
+			}
+		},
+		"dpd_delay":   func(n node) { c.DPDDelay = n.neverOr() },
+		"dpd_timeout": func(n node) { c.DPDTimeout = n.duration() },
+		"rekey_time":  func(n node) { c.RekeyTime = n.neverOr() },
+		"reauth_time": func(n node) { c.ReauthTime = n.duration() },
+		"over_time":   func(n node) { c.OverTime = n.duration() },
+		"rand_time":   func(n node) { c.RandTime = n.duration() },
 		"unique": func(n node) {
 			c.Unique = choice(n, map[string]sockets.Unique{"no": sockets.UniqueNo, "never": sockets.UniqueNever,
 				"keep": sockets.UniqueKeep, "replace": sockets.UniqueReplace})
@@ -285,7 +289,6 @@ func (d *decoder) connection(name string, n node) {
 		"remote":         func(n node) { remote = n },
 		"children":       func(n node) { children = n },
 	})
-	c.NativeESP = !encap
 	c.Local = d.auth(local, false)
 	c.Remote = d.auth(remote, true)
 	if c.Local.Method == sockets.AuthPSK || c.Remote.Method == sockets.AuthPSK {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/btns-go/btns/tun"
 	"github.com/btns-go/btns/tun/outer"
@@ -11,8 +12,9 @@ import (
 // A Wire says what carries the host's packets. The zero Wire is UDP sockets on
 // Host.Listen.
 type Wire struct {
-	// TUN is the name of a TUN device over which outer packets are built here, native ESP
-	// and IKE on port 500 included; "" for UDP sockets.
+	// TUN is the name of a TUN device over which outer packets are built here, with IKE on
+	// port 500 and native ESP unless connections say otherwise; "" for UDP sockets. Open
+	// sets it up; the kernel has to be told to route to it, see Routes.
 	TUN string
 	// Addrs are the host's outer addresses on that device.
 	Addrs []netip.Prefix
@@ -35,6 +37,28 @@ func (w Wire) Open() (tun.Wire, error) {
 		return nil, fmt.Errorf("config: TUN device %s: %w", w.TUN, err)
 	}
 	return wire, nil
+}
+
+// Routes is the shell command that makes the kernel forward to and from the TUN device; ""
+// without one. It takes privileges over the kernel's network that the host does not. Whoever
+// sends to the wire's addresses must have them routed to this kernel.
+func (w Wire) Routes() string {
+	if w.TUN == "" {
+		return ""
+	}
+	var forward, route []string
+	var v4, v6 bool
+	for _, p := range w.Addrs {
+		a := p.Addr().Unmap()
+		switch {
+		case a.Is4() && !v4:
+			v4, forward = true, append(forward, "sysctl -w net.ipv4.ip_forward=1")
+		case a.Is6() && !v6:
+			v6, forward = true, append(forward, "sysctl -w net.ipv6.conf.all.forwarding=1")
+		}
+		route = append(route, fmt.Sprintf("ip route add %s dev %s", netip.PrefixFrom(a, a.BitLen()), w.TUN))
+	}
+	return strings.Join(append(forward, route...), " && ")
 }
 
 func (d *decoder) wire(n node) {

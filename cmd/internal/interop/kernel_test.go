@@ -88,7 +88,7 @@ forwards:
 expose:
   - {listen: 80, to: %[10]q}
 `, near1, far1, tunOuter, interop.FarAddr, r.mode, r.suite, e1+i1, e2+i2, forwardWeb, localWeb)})
-			routeTUN(t, near, nil)
+			routeTUN(t, host, near, nil)
 
 			interop.FetchPage(t, near, "http://"+forwardWeb)
 			in := web.FetchBig(t, near, "http://"+forwardWeb)

@@ -106,8 +106,6 @@ wire: {tun: btns0, addresses: [%[3]s/32]}
 connections:
   moon:
     remote_addrs: %[4]s
-    remote_port: 500
-    encap: no
     proposals: %[5]s
     local:  {auth: psk, id: sun.example}
     remote: {auth: psk, id: moon.example}
@@ -121,7 +119,7 @@ expose:
   - {listen: 80, to: %[10]q}
 `, near1, far1, tunOuter, interop.FarAddr, ikeX25519, r.esp, r.mode,
 				map[string]string{"initiator": "trap", "responder": "none"}[r.role], forwardWeb, localWeb)})
-			routeTUN(t, near, nil)
+			routeTUN(t, host, near, nil)
 
 			there := fmt.Sprintf("c='curl -sS -m 60 --noproxy * --interface %[1]s'; set -f; $c http://%[2]s/ && $c http://%[2]s/big | sha256sum", far1, near1)
 			fetchThere := func() {

@@ -226,7 +226,7 @@ func (s setup) btnsConf() string {
 	p("connections:\n  moon:")
 	if !s.responder {
 		p("    remote_addrs: %q", interop.FarAddr)
-		if !strings.Contains(s.conn, "remote_port") {
+		if !strings.Contains(s.conn, "remote_port") && s.wire == "" {
 			p("    remote_port: 4500")
 		}
 	}
