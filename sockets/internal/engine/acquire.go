@@ -389,7 +389,7 @@ func final(err error) bool {
 func (k *keyer) config(c *Conn) *ike.Config {
 	cfg := &ike.Config{
 		Name: c.Name, Proposals: c.IKE, Local: c.Local.local(), RemoteID: c.RemoteID,
-		HashAlgs: k.hashes, ForceEncap: !c.NativeESP, InitialContact: !c.anonymous() && c.Unique != UniqueNever,
+		HashAlgs: k.hashes, ForceEncap: !c.NativeESP, InitialContact: c.greets(),
 		Childless: c.Childless, Fragments: c.Fragments, FragmentSize: c.FragmentSize,
 		DPDDelay: c.DPDDelay, DPDTimeout: c.DPDTimeout,
 		Retransmit: ike.Retransmit{Max: longestWait}, Life: c.Life, Heirs: true, Rand: rand.Reader, Counters: &k.counters, KeyLog: k.cfg.KeyLog != nil, Log: k.log,

@@ -128,3 +128,6 @@ func (id *Identity) local() ike.Local {
 
 // anonymous tells whether the peer is known by nothing but a key nobody vouched for.
 func (c *Conn) anonymous() bool { return c.Entry.Kind.BTNS() }
+
+// greets tells whether an IKE SA may say INITIAL_CONTACT.
+func (c *Conn) greets() bool { return !c.anonymous() && c.Unique != UniqueNever }

@@ -20,6 +20,10 @@ import (
 // everything, and breaks the latches that stand against an authenticated peer before it
 // says yes (RFC 5660, Section 2.3).
 func (k *keyer) decide(now time.Time, s *ikeSA, w *ike.WorkDecide) {
+	if s.yields { // it will be gone in a moment, whatever comes to it now
+		s.m.Complete(now, w.ID, refused(wire.NotifyTemporaryFailure))
+		return
+	}
 	r, err := k.judge(now, w)
 	if err != nil {
 		r.Err = err
@@ -226,6 +230,9 @@ func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
 		k.report(now, e)
 	}
 	k.answered(now, s, o.Ref, c)
+	if s.yields {
+		s.m.DeleteChild(now, o.InSPI) // we had asked for it before; drain, which called us, carries it out
+	}
 }
 
 // answered ends the acquire that child c came for, and those behind it that it serves. A

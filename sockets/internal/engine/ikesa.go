@@ -37,6 +37,7 @@ type ikeSA struct {
 
 	waiting  []uint64 // acquires that this SA is to answer, by ref
 	deleted  bool     // we asked for its end
+	contact  bool     // it says INITIAL_CONTACT
 	stranger bool     // counts as one of keyer.strangers
 	watched  bool     // a look at its like is due
 	yields   bool     // to another one with the same peer: ends when its children have
@@ -232,8 +233,8 @@ func (k *keyer) established(now time.Time, s *ikeSA, o *ike.Established) {
 	e := s.event(EventIKEUpDown)
 	e.Up = true
 	k.report(now, e)
-	k.identified(s)
-	s.born = birth{initiator: s.initiator, spis: [2]uint64{o.SPIi, o.SPIr}, at: now}
+	k.identified(now, s)
+	s.born = birth{initiator: s.initiator, spis: [2]uint64{o.SPIi, o.SPIr}, made: s.made, at: now}
 	for _, ref := range slices.Clone(s.waiting) {
 		switch a := k.acquires[ref]; {
 		case a == nil:
@@ -262,9 +263,7 @@ func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reaso
 	k.holders.remove(c)
 	k.occupy(c, -1)
 	k.dp.Remove(inSPI)
-	if s.yields && len(s.children) == 0 {
-		k.mail.post(func(now time.Time) { k.end(now, s) })
-	}
+	k.bare(s)
 	if c.OutSPI() == 0 || why == ike.ReasonReplaced && s.m.State() == ike.StateEstablished {
 		return // it was never up, or EventChildRekey told
 	}
@@ -348,7 +347,7 @@ func (k *keyer) closed(now time.Time, s *ikeSA, o *ike.Closed) {
 		k.failAcquire(now, ref, fmt.Errorf("engine: IKE SA with %s closed: %s", s.name(), o.Reason))
 	}
 	s.waiting = nil
-	k.orphaned(s)
+	k.orphaned(now, s)
 	k.roster.strike(s)
 	if s.est != nil && !s.rekeyed {
 		k.down(now, s, o.Reason)

@@ -72,13 +72,13 @@ const (
 
 	// twinLook is when a new IKE SA is compared with others of its peer, and how often:
 	// what began with it has come about by then, or is late and waits a little more.
-	// twinInsists is how long the peer has to delete its own, with time for four sends of
-	// its Delete; twinWindow how far apart two may come up that both ends initiated at
-	// once; twinGivesUp when two that can't replace each other are left alone.
+	// twinInsists is how long the peer has to end the one that it initiated, with time for
+	// four sends of its Delete, and how long either may take to get the children of the
+	// other. twinWindow is longer than IKE_SA_INIT is repeated (at most 300 s): one that was
+	// sent before the other end's SA was up may come as late as that.
 	twinLook    = 500 * time.Millisecond
 	twinInsists = 8 * time.Second
-	twinWindow  = 30 * time.Second
-	twinGivesUp = time.Minute
+	twinWindow  = 5 * time.Minute
 
 	// resolveTimeout bounds the look-up of a peer's outer host name.
 	resolveTimeout = 10 * time.Second

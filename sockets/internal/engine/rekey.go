@@ -47,6 +47,7 @@ func (k *keyer) rekeyed(now time.Time, s *ikeSA, o *ike.Rekeyed) {
 	e.IKE.OldNum = from.num
 	k.report(now, e)
 	k.watch(now, to)
+	k.bare(to)
 	other := from
 	if s == from {
 		other = to

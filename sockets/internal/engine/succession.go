@@ -7,9 +7,10 @@ import (
 	"github.com/btns-go/btns/ike"
 )
 
-// A succession is an IKE SA made from scratch to take over from another one, which stands
-// until then: made before broken. It is what reauthentication is (RFC 7296, Section 2.8.3),
-// and what is done about a peer that may have been restarted.
+// A succession is an IKE SA that is to take over from another one, which stands until then:
+// made before broken. It is what reauthentication is (RFC 7296, Section 2.8.3), and what is
+// done about a peer that may have been restarted. Then the new one is made from scratch. Of
+// two that are there it gets the children that only the other one has.
 type succession struct {
 	old *ikeSA
 	new *ikeSA // nil until its peer's address is known
@@ -39,6 +40,12 @@ func (k *keyer) suspect(now time.Time, s *ikeSA, o *ike.Suspect) {
 	e := s.event(EventPeerSuspect)
 	e.Err = o.Err
 	k.report(now, e)
+	for _, o := range k.rivals(s) {
+		if k.heard(o); o.m.LastHeard().After(s.m.LastHeard()) && o.covers(s) {
+			k.prefer(s, o) // the peer has that one
+			return
+		}
+	}
 	s.trusted = now.Add(suspectGap)
 	k.succeed(now, s, &succession{old: s, lost: true})
 }
@@ -56,7 +63,7 @@ func (k *keyer) cleared(now time.Time, s *ikeSA) {
 		}
 	}
 	k.report(now, s.event(EventPeerCleared))
-	k.endSuccession(x)
+	k.endSuccession(now, x)
 	if n := x.new; n != nil {
 		n.deleted = true
 		n.m.Delete(now)
@@ -64,22 +71,30 @@ func (k *keyer) cleared(now time.Time, s *ikeSA) {
 	}
 }
 
-// succeed makes a new IKE SA with the peer of x.old and children like its own.
+// succeed has x.new, or else a new IKE SA with the peer, get children like those of s.
 func (k *keyer) succeed(now time.Time, s *ikeSA, x *succession) {
-	if k.stopping || s.deleted || s.succession != nil || len(s.conn.Remotes) == 0 {
+	if k.stopping || s.deleted || s.succession != nil || x.new == nil && len(s.conn.Remotes) == 0 {
 		return
 	}
 	var as []*acquire
 	for _, c := range s.children {
-		if cc := k.confs[c.Name]; cc != nil {
+		if cc := k.confs[c.Name]; cc != nil && (x.new == nil || x.new.covering(c) == 0) {
 			a := &acquire{ref: k.ref(), conf: cc, pair: c.Pair, replaces: x}
 			k.acquires[a.ref] = a
 			as = append(as, a)
 		}
 	}
-	if len(as) > 0 {
-		s.succession = x
+	if len(as) == 0 {
+		return
+	}
+	s.succession = x
+	if x.new == nil {
 		k.initiate(now, s.conn, s.remote, as)
+		return
+	}
+	x.new.succeeding = x
+	for _, a := range as {
+		k.createChild(now, x.new, a)
 	}
 }
 
@@ -92,10 +107,10 @@ func (s *ikeSA) succeeds(x *succession) {
 
 // orphaned ends the succession that a closed SA had a part in. What the new one is to make
 // for an old one that has died is made nevertheless.
-func (k *keyer) orphaned(s *ikeSA) {
+func (k *keyer) orphaned(now time.Time, s *ikeSA) {
 	for _, x := range []*succession{s.succession, s.succeeding} {
 		if x != nil {
-			k.endSuccession(x)
+			k.endSuccession(now, x)
 		}
 	}
 }
@@ -112,9 +127,9 @@ func (k *keyer) revived(s *ikeSA, cc *ChildConf) (yes bool) {
 }
 
 // identified ends a succession to somebody else: it is an IKE SA like any other.
-func (k *keyer) identified(s *ikeSA) {
+func (k *keyer) identified(now time.Time, s *ikeSA) {
 	if x := s.succeeding; x != nil && (x.old.peer == nil || x.old.peer.canonical != s.peer.canonical) {
-		k.endSuccession(x)
+		k.endSuccession(now, x)
 	}
 }
 
@@ -130,10 +145,10 @@ func (k *keyer) succeeded(now time.Time, x *succession, refused bool) {
 		}
 	}
 	old, heir := x.old, x.new
-	k.endSuccession(x)
+	k.endSuccession(now, x)
 	switch {
 	case old.deleted || !old.until.IsZero():
-	case x.lost:
+	case x.lost && (heir == nil || heir.contact):
 		k.replace(now, old, "the peer has authenticated again and seems to have lost this one")
 	case heir != nil:
 		k.yield(now, old, heir)
@@ -142,13 +157,15 @@ func (k *keyer) succeeded(now time.Time, x *succession, refused bool) {
 
 // endSuccession leaves each SA to itself. Acquires that only repeat the old one's children
 // are forgotten while the new one has not begun to make them.
-func (k *keyer) endSuccession(x *succession) {
+func (k *keyer) endSuccession(now time.Time, x *succession) {
 	x.over = true
 	if x.old.succession == x {
 		x.old.succession = nil
 	}
+	k.watch(now, x.old)
 	if x.new != nil {
 		x.new.succeeding = nil
+		k.watch(now, x.new)
 	}
 	for ref, a := range k.acquires {
 		if a.replaces != x {

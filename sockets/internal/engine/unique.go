@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,15 +15,16 @@ import (
 // once.
 //
 // RFC 7296 has no rule for the last. Ours is that of Section 2.8.1 for rekeying, with SPIs
-// in the place of nonces: the SA that has the lowest of the four goes, and the end that
-// initiated it deletes it, once the other SA is seen to work and to do all that it did. Two
-// hosts with this rule end with one SA. One whose peer has no such rule would wait for
-// ever; after twinInsists it gives in and deletes its own.
+// in the place of nonces: the SA that has the lowest of the four goes. The end that
+// initiated it ends it, once the other SA is seen to work and to do all that it did. The
+// peer may have no such rule, or no chance to follow it: after twinInsists the other end
+// does so in its place. What was lost may make either late, but none of them ever ends the
+// SA that stays.
 
 // A birth is what an IKE SA keeps of its beginning through all rekeying, so that both ends
 // speak of the same SA.
 type birth struct {
-	at        time.Time // established
+	made, at  time.Time // begun, and established
 	initiator bool      // we initiated it
 	spis      [2]uint64
 }
@@ -121,10 +123,14 @@ func (k *keyer) look(now time.Time, s *ikeSA) {
 	undecided := false
 	for _, other := range k.rivals(s) {
 		for _, p := range [...][2]*ikeSA{{s, other}, {other, s}} {
-			switch k.yieldsTo(now, p[0], p[1]) {
+			switch a, b := p[0], p[1]; k.yieldsTo(now, a, b) {
 			case yieldsNow:
-				k.yield(now, p[0], p[1])
+				k.yield(now, a, b)
+				k.watch(now, b)
 				return
+			case yieldsChildren:
+				k.succeed(now, a, &succession{old: a, new: b})
+				return // to be looked at when that is over
 			case yieldsLater:
 				undecided = true
 			case yieldsNever:
@@ -139,8 +145,9 @@ func (k *keyer) look(now time.Time, s *ikeSA) {
 type yields uint8
 
 const (
-	yieldsNever yields = iota
-	yieldsLater
+	yieldsNever    yields = iota
+	yieldsLater           // the peer is to do it, or something is under way
+	yieldsChildren        // the other one is to have its children first
 	yieldsNow
 )
 
@@ -149,38 +156,52 @@ func (k *keyer) yieldsTo(now time.Time, a, b *ikeSA) yields {
 	if a.succession != nil || a.succeeding != nil || b.succession != nil || b.succeeding != nil {
 		return yieldsNever // a succession has its own end
 	}
-	rule := a.peer.conn.Unique
-	since := a.born.at
+	rule, both := a.peer.conn.Unique, twins(a, b)
+	patience := time.Duration(0)
+	switch {
+	case rule == UniqueNever:
+		return yieldsNever
+	case both:
+		if a.lowest() >= b.lowest() {
+			return yieldsNever
+		}
+		if !a.born.initiator {
+			patience = twinInsists
+		}
+	case a.born.initiator && b.born.initiator, rule == UniqueReplace:
+		// Who initiates twice knows of the first. Of two that the peer initiated only our
+		// configuration tells that they aren't of two hosts with one name.
+		if !a.born.made.Before(b.born.made) {
+			return yieldsNever
+		}
+	default:
+		return yieldsNever
+	}
+	since, covered := a.born.at, b.covers(a)
 	if b.born.at.After(since) {
 		since = b.born.at
 	}
-	age := now.Sub(since)
-	twins := a.born.initiator != b.born.initiator
-	if rule == UniqueReplace && !(twins && a.born.at.Sub(b.born.at).Abs() < twinWindow) {
-		if !a.born.at.Before(b.born.at) {
-			return yieldsNever
-		}
-		if age > twinGivesUp {
-			return yieldsNow
-		}
-	} else {
-		switch {
-		case rule == UniqueNever, !twins, !a.born.initiator, age > twinGivesUp:
-			return yieldsNever
-		case b.lowest() < a.lowest() && age < twinInsists:
-			return yieldsLater // b is the peer's to delete
-		}
-	}
-	if len(a.waiting) > 0 || !b.covers(a) {
+	since = since.Add(patience)
+	if now.Before(since) || len(a.waiting) > 0 || !covered && now.Sub(since) < twinInsists {
 		return yieldsLater
 	}
-	// b may be what the peer has given up because of a: it must have been heard of since.
+	// Whether the peer has b as well, and still has it, is known when it was heard of since.
 	if k.heard(b); !b.m.LastHeard().After(since) {
 		b.m.CheckLiveness(now)
 		k.drain(now, b)
 		return yieldsLater
 	}
+	if !covered && (both || rule != UniqueReplace) {
+		return yieldsChildren
+	}
 	return yieldsNow
+}
+
+// twins tells whether a and b come of both ends initiating at once: of one each, neither was
+// begun so long after the other was up that its initiator must have known.
+func twins(a, b *ikeSA) bool {
+	return a.born.initiator != b.born.initiator &&
+		a.born.made.Sub(b.born.at) < twinWindow && b.born.made.Sub(a.born.at) < twinWindow
 }
 
 func (s *ikeSA) lowest() uint64 { return min(s.born.spis[0], s.born.spis[1]) }
@@ -223,28 +244,35 @@ func (k *keyer) yield(now time.Time, s, to *ikeSA) {
 	k.report(now, e)
 	s.deleted, s.yields = true, true
 	k.redirect(s)
-	var spis []uint32
-	for spi, c := range s.children {
-		spis = append(spis, spi)
+	k.prefer(s, to)
+	for _, spi := range slices.Collect(maps.Keys(s.children)) {
+		s.m.DeleteChild(now, spi)
+	}
+	k.drain(now, s)
+	k.bare(s)
+}
+
+// prefer has us send under the child SAs of another one in the place of those of s.
+func (k *keyer) prefer(s, to *ikeSA) {
+	for _, c := range s.children {
 		if d := to.covering(c); d != 0 {
 			k.dp.Prefer(d)
 		}
 	}
-	for _, spi := range spis {
-		s.m.DeleteChild(now, spi)
-	}
-	k.drain(now, s)
-	if len(spis) == 0 {
-		k.end(now, s)
-	}
 }
 
-// end deletes an SA without child SAs.
-func (k *keyer) end(now time.Time, s *ikeSA) {
-	if s.until.IsZero() && k.byMachine[s.m] == s {
-		s.m.Delete(now)
-		k.drain(now, s)
+// bare deletes an SA that yields, once it has no child SAs: a little later, for its machine
+// may be at work.
+func (k *keyer) bare(s *ikeSA) {
+	if !s.yields || len(s.children) > 0 {
+		return
 	}
+	k.mail.post(func(now time.Time) {
+		if s.until.IsZero() && k.byMachine[s.m] == s {
+			s.m.Delete(now)
+			k.drain(now, s)
+		}
+	})
 }
 
 // spis are the SPIs of an established SA, for log lines.

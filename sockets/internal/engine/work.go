@@ -100,13 +100,15 @@ func (k *keyer) sign(now time.Time, s *ikeSA, w *ike.WorkSign) {
 	if p, ok := w.Peer.(*peer); ok && p != nil {
 		conn = p.conn
 	}
+	others := k.others(s)
+	s.contact = s.initiator && conn.greets() && !others
 	if conn.Local.Key == nil {
 		data, err := auth.PSKAuth(w.PRF, conn.PSK, w.Octets)
 		s.m.Complete(now, w.ID, &ike.SignResult{
-			Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: signed(err), Others: k.others(s)})
+			Auth: wire.Auth{Method: wire.AuthMethodPSK, Data: data}, Err: signed(err), Others: others})
 		return
 	}
-	key, others := conn.Local.Key, k.others(s)
+	key := conn.Local.Key
 	k.offload(s, w.ID, func() ike.WorkResult {
 		a, err := auth.Sign(key, w.Octets, w.PeerHashes)
 		return &ike.SignResult{Auth: a, Err: signed(err), Others: others}
