@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/btns-go/btns/cmd/internal/interop"
@@ -50,18 +52,78 @@ func caged(t *testing.T, root string, unshare []string, args ...string) []string
 func TestUnprivilegedDemo(t *testing.T) {
 	interop.Need(t)
 	root := emptyRoot(t, nil)
-	args := caged(t, root, []string{"--unshare-all"}, "/btns", "demo")
+	args := caged(t, root, []string{"--unshare-all"}, "/btns", "demo", "--megabytes", "128")
 	row := report.Row(t, "itself", "demo in an empty read-only root, uid 65534, no capabilities", "both", "btns")
-	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("btns demo: %v\n%s", err, out)
+	p := interop.Start(t, "btns demo", exec.Command(args[0], args[1:]...))
+	p.Await(`(?m)^   client   SHA256:`) // both hosts are up, and end when the demo tells them
+
+	var btns []int
+	pids := descendants(t, p.Pid())
+	for _, pid := range pids {
+		if strings.HasPrefix(procFile(t, pid, "cmdline"), "/btns\x00") {
+			btns = append(btns, pid)
+		}
 	}
-	if !strings.Contains(string(out), "Everything held.") {
-		t.Errorf("btns demo printed:\n%s", out)
+	if len(btns) != 3 {
+		t.Fatalf("of the processes %v below bwrap, %v are btns: want the demo and two hosts", pids, btns)
 	}
-	for _, line := range interop.Grep(string(out), `^5\. `) {
+	// The relay stands still too, for a moment: packets wait, or are lost and sent again.
+	stop := func(s syscall.Signal) {
+		if err := syscall.Kill(btns[0], s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop(syscall.SIGSTOP)
+	for _, pid := range append(pids, p.Pid()) {
+		interop.CheckUnprivileged(t, pid, 0)
+	}
+	for _, pid := range btns {
+		checkCage(t, pid, "btns")
+		if devs := interop.Grep(procFile(t, pid, "net/dev"), `:`); len(devs) != 1 || !strings.HasPrefix(strings.TrimSpace(devs[0]), "lo:") {
+			t.Errorf("process %d has network devices besides loopback:\n%s", pid, strings.Join(devs, "\n"))
+		}
+	}
+	stop(syscall.SIGCONT)
+	if err := p.Wait(); err != nil {
+		t.Errorf("btns demo: %v", err)
+	}
+	if !strings.HasSuffix(p.Output(), "Everything held.\n") {
+		t.Error("btns demo does not say that everything held")
+	}
+	for _, line := range interop.Grep(p.Output(), `^5\. `) {
 		row.Note("%s", strings.TrimPrefix(line, "5. "))
 	}
+}
+
+// checkCage fails the test unless a process sees nothing but one read-only file system, and
+// in it nothing but these files.
+func checkCage(t *testing.T, pid int, files ...string) {
+	t.Helper()
+	mounts := strings.Split(strings.TrimSpace(procFile(t, pid, "mountinfo")), "\n")
+	// 36 35 98:0 /in/its/file/system /mount/point ro,nosuid … (proc_pid_mountinfo(5))
+	if f := strings.Fields(mounts[0]); len(mounts) != 1 || len(f) < 6 || f[4] != "/" || !slices.Contains(strings.Split(f[5], ","), "ro") {
+		t.Errorf("process %d has more than one read-only mount:\n%s", pid, strings.Join(mounts, "\n"))
+	}
+	entries, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	if !slices.Equal(names, files) {
+		t.Errorf("process %d sees in its root: %s", pid, names)
+	}
+}
+
+func procFile(t *testing.T, pid int, name string) string {
+	t.Helper()
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
 
 // TestUnprivilegedUp runs a host there and reaches strongSwan through its forwards.
@@ -86,34 +148,30 @@ func TestUnprivilegedUp(t *testing.T) {
 	for _, pid := range append(pids, w.host.Pid()) {
 		interop.CheckUnprivileged(t, pid, 0)
 	}
-	last := pids[len(pids)-1]
-	entries, err := os.ReadDir("/proc/" + strconv.Itoa(last) + "/root")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	if got := strings.Join(names, " "); got != "btns btns.yaml" {
-		t.Errorf("btns sees in its root: %s", got)
-	}
+	checkCage(t, pids[len(pids)-1], "btns", "btns.yaml")
 	w.cap.Judge()
 }
 
-// descendants are the processes below pid, children after their parents.
+// descendants are the processes below pid, children after their parents. A process is the
+// child of the thread that started it.
 func descendants(t *testing.T, pid int) (pids []int) {
 	t.Helper()
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(pid) + "/children")
+	threads, err := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range strings.Fields(string(b)) {
-		child, err := strconv.Atoi(f)
+	for _, thread := range threads {
+		children, err := os.ReadFile(thread + "/children")
 		if err != nil {
-			t.Fatal(err)
+			continue // it has ended, and its children are another thread's
 		}
-		pids = append(append(pids, child), descendants(t, child)...)
+		for _, f := range strings.Fields(string(children)) {
+			child, err := strconv.Atoi(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(append(pids, child), descendants(t, child)...)
+		}
 	}
 	return pids
 }
