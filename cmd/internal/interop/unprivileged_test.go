@@ -52,7 +52,7 @@ func caged(t *testing.T, root string, unshare []string, args ...string) []string
 func TestUnprivilegedDemo(t *testing.T) {
 	interop.Need(t)
 	root := emptyRoot(t, nil)
-	args := caged(t, root, []string{"--unshare-all"}, "/btns", "demo", "--megabytes", "128")
+	args := caged(t, root, []string{"--unshare-all"}, "/btns", "demo")
 	row := report.Row(t, "itself", "demo in an empty read-only root, uid 65534, no capabilities", "both", "btns")
 	p := interop.Start(t, "btns demo", exec.Command(args[0], args[1:]...))
 	p.Await(`(?m)^   client   SHA256:`) // both hosts are up, and end when the demo tells them
@@ -104,17 +104,21 @@ func checkCage(t *testing.T, pid int, files ...string) {
 	if f := strings.Fields(mounts[0]); len(mounts) != 1 || len(f) < 6 || f[4] != "/" || !slices.Contains(strings.Split(f[5], ","), "ro") {
 		t.Errorf("process %d has more than one read-only mount:\n%s", pid, strings.Join(mounts, "\n"))
 	}
-	entries, err := os.ReadDir("/proc/" + strconv.Itoa(pid) + "/root")
+	if names := fileNames(t, "/proc/"+strconv.Itoa(pid)+"/root"); !slices.Equal(names, files) {
+		t.Errorf("process %d sees in its root: %s", pid, names)
+	}
+}
+
+func fileNames(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
-	if !slices.Equal(names, files) {
-		t.Errorf("process %d sees in its root: %s", pid, names)
-	}
+	return names
 }
 
 func procFile(t *testing.T, pid int, name string) string {
