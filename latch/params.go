@@ -45,18 +45,22 @@ type Params struct {
 
 // String prints the parameters on one line.
 func (p Params) String() string {
-	mode := "mode(" + fmt.Sprint(p.Mode) + ")"
-	switch p.Mode {
-	case 1:
-		mode = "tunnel"
-	case 2:
-		mode = "transport"
-	}
 	replay := "replay protection"
 	if !p.Replay {
 		replay = "no replay protection"
 	}
-	return fmt.Sprintf("peer %s, local %s, %v, %s, %s, %s", p.Peer, p.Local, p.Protection, mode, p.Suite, replay)
+	return fmt.Sprintf("peer %s, local %s, %v, %s, %s, %s", p.Peer, p.Local, p.Protection, modeName(p.Mode), p.Suite, replay)
+}
+
+// modeName is the word of configurations for a mode.
+func modeName(m uint8) string {
+	switch m {
+	case 1:
+		return "tunnel"
+	case 2:
+		return "transport"
+	}
+	return fmt.Sprintf("mode(%d)", m)
 }
 
 // differs names the first parameter, the suite aside, in which p and q differ; "" if none.
@@ -154,7 +158,7 @@ func (w *Want) Check(p *Params) error {
 	case p.Protection&w.Protection != w.Protection || p.Protection == 0:
 		return &MismatchError{Field: "type of protection", Want: w.Protection.String(), Got: p.Protection.String()}
 	case w.Mode != 0 && w.Mode != p.Mode:
-		return &MismatchError{Field: "mode", Want: fmt.Sprint(w.Mode), Got: fmt.Sprint(p.Mode)}
+		return &MismatchError{Field: "mode", Want: modeName(w.Mode), Got: modeName(p.Mode)}
 	case len(w.Suites) != 0 && !slices.Contains(w.Suites, p.Suite):
 		return &MismatchError{Field: "suite", Want: strings.Join(w.Suites, ","), Got: p.Suite}
 	}
