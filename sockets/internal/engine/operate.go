@@ -16,7 +16,8 @@ var ErrUnknown = errors.New("engine: nothing has that name")
 // Initiate sets up the child SA of that name, or the first child of the connection of that
 // name, and waits until it is up or has failed. Of a connection that has to begin
 // childless it sets up the IKE SA alone (RFC 6023). One that is up already is no error.
-// When ctx ends first the error says what was tried by then; it is tried further.
+// When ctx ends first the error says what was tried by then, and wraps ctx's; it is tried
+// further.
 func (e *Engine) Initiate(ctx context.Context, name string) error {
 	done := make(chan error, 1)
 	posted := e.k.mail.post(func(now time.Time) {
@@ -47,7 +48,7 @@ func (e *Engine) Initiate(ctx context.Context, name string) error {
 	e.ask(func(now time.Time) {
 		for _, a := range e.k.acquires {
 			if a.done == chan<- error(done) {
-				err = fmt.Errorf("%w: %w", err, e.k.standing(now, a))
+				err = fmt.Errorf("engine: %w: %w", e.k.standing(now, a), err)
 			}
 		}
 	})

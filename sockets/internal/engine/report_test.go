@@ -139,6 +139,23 @@ func TestEventsOfSilence(t *testing.T) {
 	}
 }
 
+// Who gives up waiting for a child SA reads first what was tried, and on whom.
+func TestInitiateInVain(t *testing.T) {
+	n := tuntest.NewNet(tuntest.Faults{})
+	a := &testHost{name: "a", wire: at(t, n, "192.0.2.1:4500"), remotes: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.9:4500")}}
+	ea := a.start(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- ea.Initiate(ctx, "all") }()
+	sending(t, ea)
+	cancel(context.DeadlineExceeded)
+	err := <-done
+	const begins, ends = "engine: connection peer-of-a: no answer to IKE_SA_INIT from 192.0.2.9:4500: sent ", ": context deadline exceeded"
+	if err == nil || !strings.HasPrefix(err.Error(), begins) || !strings.HasSuffix(err.Error(), ends) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v", err)
+	}
+}
+
 // A peer that dies: its last request, its child SA, its IKE SA, each once.
 func TestEventsOfADeadPeer(t *testing.T) {
 	n := tuntest.NewNet(tuntest.Faults{})
