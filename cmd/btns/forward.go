@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -218,22 +219,42 @@ func reset(c net.Conn) {
 // A conversation is what one source of datagrams and the destination have to say.
 type conversation struct {
 	mu      sync.Mutex
-	out     net.Conn // nil until it is dialled
-	waiting [][]byte // for that
+	out     net.Conn  // nil until it is dialled
+	waiting [][]byte  // for that
+	quiet   time.Time // when it will have been quiet for udpIdle
+	ended   bool
 }
 
-// say passes a datagram on, or keeps it until the destination is dialled.
-func (c *conversation) say(b []byte) {
+// say passes a datagram on, or keeps it until the destination is dialled. It reports false if
+// the conversation has ended.
+func (c *conversation) say(b []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out == nil {
-		if len(c.waiting) < maxWaiting {
-			c.waiting = append(c.waiting, bytes.Clone(b))
-		}
-		return
+	switch {
+	case c.ended:
+		return false
+	case c.out != nil:
+		_, _ = c.out.Write(b)
+		c.listen()
+	case len(c.waiting) < maxWaiting:
+		c.waiting = append(c.waiting, bytes.Clone(b))
 	}
-	_, _ = c.out.Write(b)
-	_ = c.out.SetReadDeadline(time.Now().Add(udpIdle))
+	return true
+}
+
+// listen begins the wait for an answer.
+func (c *conversation) listen() {
+	c.quiet = time.Now().Add(udpIdle)
+	_ = c.out.SetReadDeadline(c.quiet)
+}
+
+// end ends the conversation because of an error, but not because it has been quiet if
+// something was said just then.
+func (c *conversation) end(err error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = !errors.Is(err, os.ErrDeadlineExceeded) || !time.Now().Before(c.quiet)
+	return c.ended
 }
 
 // dialled passes on what has waited.
@@ -244,7 +265,7 @@ func (c *conversation) dialled(out net.Conn) {
 		_, _ = out.Write(b)
 	}
 	c.out, c.waiting = out, nil
-	_ = out.SetReadDeadline(time.Now().Add(udpIdle))
+	c.listen()
 }
 
 // udp gives each source a conversation of its own. Dialling may take its time, where the
@@ -267,24 +288,24 @@ func (f *forwarder) udp(in packetConn, wg *sync.WaitGroup) {
 		}
 		mu.Lock()
 		c := flows[from]
-		begins := c == nil && len(flows) < maxFlows
-		if begins {
-			c = new(conversation)
-			flows[from] = c
-		}
+		full := c == nil && len(flows) >= maxFlows
 		mu.Unlock()
-		if c == nil {
+		if full || c != nil && c.say(buf[:n]) {
 			continue
 		}
+		c = new(conversation)
 		c.say(buf[:n])
-		if begins {
-			wg.Go(func() {
-				f.converse(in, from, c)
-				mu.Lock()
+		mu.Lock()
+		flows[from] = c
+		mu.Unlock()
+		wg.Go(func() {
+			f.converse(in, from, c)
+			mu.Lock()
+			if flows[from] == c {
 				delete(flows, from)
-				mu.Unlock()
-			})
-		}
+			}
+			mu.Unlock()
+		})
 	}
 }
 
@@ -293,14 +314,15 @@ func (f *forwarder) converse(in packetConn, from netip.AddrPort, c *conversation
 	out, err := f.dial(f.ctx, f.Network, f.To)
 	if err != nil {
 		f.log.Warn("forward", "from", from.String(), "to", f.To, "error", err)
+		c.end(err)
 		return
 	}
 	c.dialled(out)
-	f.answers(in, from, out)
+	f.answers(in, from, c, out)
 }
 
 // answers brings a conversation's answers back until it goes quiet.
-func (f *forwarder) answers(in packetConn, to netip.AddrPort, out net.Conn) {
+func (f *forwarder) answers(in packetConn, to netip.AddrPort, c *conversation, out net.Conn) {
 	defer out.Close()
 	stop := context.AfterFunc(f.ctx, func() { _ = out.Close() })
 	defer stop()
@@ -308,7 +330,10 @@ func (f *forwarder) answers(in packetConn, to netip.AddrPort, out net.Conn) {
 	for {
 		n, err := out.Read(buf)
 		if err != nil {
-			return
+			if c.end(err) {
+				return
+			}
+			continue
 		}
 		if _, err := in.WriteToUDPAddrPort(buf[:n], to); err != nil && errors.Is(err, net.ErrClosed) {
 			return

@@ -1,11 +1,19 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"os"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/btns-go/btns/sockets/config"
 )
 
 // A script is a connection that gives reads of these sizes, then err, and says how long
@@ -87,5 +95,79 @@ func TestPipeFails(t *testing.T) {
 				t.Errorf("%s: not reset: %+v", x.name, c)
 			}
 		}
+	}
+}
+
+// A mute is a connection that ends as soon as it is listened to, and counts what was said
+// before.
+type mute struct {
+	net.Conn // nil: no other method is expected
+	said     chan<- struct{}
+	closed   atomic.Bool
+}
+
+func (m *mute) Write(b []byte) (int, error) {
+	if m.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	m.said <- struct{}{}
+	return len(b), nil
+}
+
+func (m *mute) Read([]byte) (int, error)        { return 0, io.EOF }
+func (m *mute) SetReadDeadline(time.Time) error { return nil }
+func (m *mute) Close() error                    { m.closed.Store(true); return nil }
+
+// What comes from a source whose conversation has just ended begins another one, and is not
+// lost with the last.
+func TestConversationEnds(t *testing.T) {
+	said := make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	var in packetConn
+	e := ends{
+		listenPacket: func(string, string) (packetConn, error) {
+			c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			in = c
+			return c, err
+		},
+		dial: func(context.Context, string, string) (net.Conn, error) { return &mute{said: said}, nil },
+	}
+	f, err := forward(config.Forward{Network: "udp"}, e, slog.New(slog.DiscardHandler), &wg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer wg.Wait()
+	defer f.Close()
+	c, err := net.Dial("udp", in.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for i := range 500 {
+		_, _ = c.Write([]byte("x"))
+		select {
+		case <-said:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("datagram %d is lost", i)
+		}
+	}
+}
+
+// A conversation whose wait for an answer is over goes on if something was said just then.
+func TestConversationGoesOn(t *testing.T) {
+	said := make(chan struct{}, 1)
+	c := new(conversation)
+	c.dialled(&mute{said: said})
+	if !c.say([]byte("x")) || c.end(os.ErrDeadlineExceeded) {
+		t.Error("ended as quiet when something was said")
+	}
+	c.quiet = time.Now()
+	if !c.end(os.ErrDeadlineExceeded) || c.say([]byte("x")) {
+		t.Error("goes on when quiet")
+	}
+	c = new(conversation)
+	c.dialled(&mute{said: said})
+	if !c.end(io.EOF) || c.say([]byte("x")) {
+		t.Error("goes on after an error")
 	}
 }
