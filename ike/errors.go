@@ -16,7 +16,7 @@ var ErrClosed = fmt.Errorf("ike: SA closed: %w", net.ErrClosed)
 type NotifyError struct {
 	Type     wire.NotifyType
 	Remote   bool              // the peer said it; else we did
-	Verified bool              // it came inside a message only the peer could make
+	Verified bool              // it came in an SK payload: from who answered IKE_SA_INIT, which the peer may yet have to prove to be
 	Peer     string            // Config.Name and address
 	Exchange wire.ExchangeType // in which exchange
 	Why      string            // what was expected and what came, if known

@@ -23,7 +23,6 @@ import (
 	"github.com/btns-go/btns/tun"
 )
 
-
 // minMTU is what IPv6 wants of every link (RFC 8200, Section 5).
 const minMTU = 1280
 

@@ -29,9 +29,11 @@ type Dialer struct {
 // database drivers take. No packet leaves before an SA protects it (RFC 5660, Section 2);
 // where the context has no deadline Config.DialTimeout is one.
 //
-// The error is a *net.OpError. A peer's authenticated refusal fails the dial at once with
-// its reason; silence and what anybody could have sent only count at the deadline, and the
-// error then says what was tried.
+// The error is a *net.OpError. A refusal that came protected, in an SK payload, fails the
+// dial at once with its reason: nobody sent it but who answered our IKE_SA_INIT, which is the
+// peer, or before it has authenticated itself somebody on the path who could as well have
+// kept silent. Silence and unprotected answers, which anybody can send, only count at the
+// deadline, and the error then says what was tried.
 func (st *Stack) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	d := Dialer{Stack: st}
 	return d.DialContext(ctx, network, address)

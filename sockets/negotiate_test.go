@@ -2,6 +2,7 @@ package sockets
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 )
@@ -65,6 +66,9 @@ func TestRefusedInit(t *testing.T) {
 		_, err := a.DialContext(until(t, a, EventProposalMismatchIKE), "tcp", inner(b, "7"))
 		if err == nil || !strings.Contains(err.Error(), "NO_PROPOSAL_CHOSEN") {
 			t.Errorf("got %v", err)
+		}
+		if d := (*DialError)(nil); !errors.As(err, &d) {
+			t.Errorf("an unprotected refusal failed the dial at once: %v", err)
 		}
 		if st := b.Status(); len(st.IKE) != 0 || st.Gate.HalfOpen != 0 {
 			t.Errorf("the responder keeps %+v, %+v", st.IKE, st.Gate)

@@ -347,18 +347,35 @@ func TestDialToSilenceSaysWhatWasTried(t *testing.T) {
 	}
 }
 
-func TestDialToRefusalGivesItsReason(t *testing.T) {
+// A wrong shared key is refused inside an SK payload, so at once, and before anybody has
+// authenticated, which the event says of it; TestRefusedInit has the unprotected refusal.
+func TestDialToProtectedRefusalGivesItsReason(t *testing.T) {
 	b := newStack(t, "b", Config{Addrs: []netip.Prefix{netip.MustParsePrefix("10.2.0.1/24")}, Connections: []Connection{{Name: "known",
 		Local: Auth{Method: AuthPSK, ID: "b"}, Remote: Auth{Method: AuthPSK, ID: "a", Secret: auth.NewPSK([]byte("one secret of some length"))},
 		Children: []Child{{RemoteTS: []string{"10.1.0.0/24"}}}}}})
 	a := newStack(t, "a", Config{Addrs: []netip.Prefix{netip.MustParsePrefix("10.1.0.1/24")}, Connections: []Connection{{Name: "moon", RemoteAddrs: []string{b.LocalAddr().String()},
 		Local: Auth{Method: AuthPSK, ID: "a"}, Remote: Auth{Method: AuthPSK, ID: "b", Secret: auth.NewPSK([]byte("another secret of some length"))},
 		Children: []Child{{RemoteTS: []string{"10.2.0.1/32"}}}}}})
+	events := a.Watch()
+	defer events.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	_, err := a.DialContext(ctx, "tcp", "10.2.0.1:80")
 	if ctx.Err() != nil {
-		t.Error("an authenticated refusal did not fail the dial at once")
+		t.Error("a protected refusal did not fail the dial at once")
+	}
+	for {
+		e, err := events.Next(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Kind != EventLocalAuthFailed {
+			continue
+		}
+		if !e.Unauthenticated || !e.Protected || !strings.HasSuffix(e.String(), "(protected, but the peer is not authenticated)") {
+			t.Errorf("the event: %+v", e)
+		}
+		break
 	}
 	var refusal *ike.NotifyError
 	if !errors.As(err, &refusal) || refusal.Type != wire.NotifyAuthenticationFailed {

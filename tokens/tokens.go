@@ -42,7 +42,7 @@
 //	IPSEC_BTNS_CHANNEL_BINDING, channelBinding, ipsec_openssl_to_channel_info   later
 //	IPSEC_BTNS_CREDENTIAL, IPSEC_BTNS_CREDENTIAL_FILE                           later
 //
-// # Memory and concurrency
+// # Ownership and concurrency
 //
 // ITokens and Infos are values. A template must not be written by two goroutines at once; bound
 // and live tokens may be read by any number. No method blocks. Nothing here holds a secret.

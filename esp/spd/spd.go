@@ -9,7 +9,7 @@
 // epoch. Lookup answers for one packet, Select for a peer's proposal. A Cache remembers what was
 // decided for a flow for as long as the epoch is the same.
 //
-// # Memory and concurrency
+// # Ownership and concurrency
 //
 // A DB and its policies are read-only after New, which copies what it is given; any number of
 // goroutines may read it. Replacing a DB is the holder's business (an atomic pointer). Cache

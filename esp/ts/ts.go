@@ -23,9 +23,9 @@
 // Zero values match nothing: a zero Selector, Set, Pair or Flow. IPv4-mapped IPv6 addresses and
 // zones are refused everywhere, so that one address has one form.
 //
-// # Memory and concurrency
+// # Ownership and concurrency
 //
-// All types are values; nothing is retained. ParseFlow and the Match and Contains methods do not
+// Packets stay the caller's: all types are values, nothing is retained. ParseFlow and the Match and Contains methods do not
 // allocate. Sets are read-only once shared. No method blocks.
 //
 // # Limits

@@ -8,7 +8,7 @@
 // host's or root's; on Linux the peer's uid is checked as well, so that a socket handed around by file
 // descriptor or left in a shared directory opens nothing.
 //
-// Memory: request and answer lines are copied; nothing of a connection outlives
+// Ownership: request and answer lines are copied; nothing of a connection outlives
 // it. Concurrency: Handler is called by several goroutines at once, at most
 // maxClients, of which maxStreams may be streams. Limits: maxRequest bytes a request,
 // maxAnswer bytes an answer, idleTimeout between requests and for a client to take an

@@ -58,8 +58,9 @@ type heldPacket struct {
 // AcquireError is why no child could be had.
 type AcquireError struct {
 	Err error
-	// Authenticated: the peer itself refused, under the protection of its IKE SA.
-	Authenticated bool
+	// Final: we refused, or who answered our IKE_SA_INIT did, in an SK payload; else anybody
+	// may have caused it.
+	Final bool
 }
 
 // Error returns the cause's text.
@@ -162,7 +163,7 @@ func (p *Path) await(o *outgoing, s *Socket, dec decision, e uint64, dem *demand
 		if dec.policy.Word == spd.PrivateOrClear && p.clearOK(s, dem.l) {
 			return p.bypass(o, s, dem.l), false
 		}
-		if ae := (*AcquireError)(nil); errors.As(err, &ae) && ae.Authenticated {
+		if ae := (*AcquireError)(nil); errors.As(err, &ae) && ae.Final {
 			p.refuse(o, ae.Err)
 		}
 		return DropRefused, false
@@ -262,7 +263,7 @@ func (p *Path) waiting(id uint64) bool {
 	return false
 }
 
-func (p *Path) failAcquire(id uint64, err error, authenticated bool) {
+func (p *Path) failAcquire(id uint64, err error, final bool) {
 	q := p.requests.take(id)
 	if q == nil {
 		return
@@ -270,7 +271,7 @@ func (p *Path) failAcquire(id uint64, err error, authenticated bool) {
 	if err == nil {
 		err = ErrNoChild
 	}
-	ae := &AcquireError{Err: err, Authenticated: authenticated}
+	ae := &AcquireError{Err: err, Final: final}
 	p.backoff.Fail(p.now(), q.key, ae)
 	for _, h := range p.held.TakeMatch(func(_ ts.Flow, h heldPacket) bool { return h.key == q.key }) {
 		s, _ := h.tag.V.(*Socket)
@@ -281,7 +282,7 @@ func (p *Path) failAcquire(id uint64, err error, authenticated bool) {
 		case s != nil:
 			s.failed(ae)
 		}
-		if authenticated && p.cfg.Unreachable != nil {
+		if final && p.cfg.Unreachable != nil {
 			p.cfg.Unreachable(h.pkt, err)
 		}
 		p.count.drop(DropHoldFailed)

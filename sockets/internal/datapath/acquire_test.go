@@ -92,7 +92,7 @@ func TestAskedAsTheChildCame(t *testing.T) {
 	}
 }
 
-// TestAcquireRefused: an authenticated refusal fails a pending dial at once, and the next one without a question.
+// TestAcquireRefused: a refusal that came protected fails a pending dial at once, and the next one without a question.
 func TestAcquireRefused(t *testing.T) {
 	w := newWorld()
 	clk := newClock() // a failure is remembered for a second of it
@@ -102,7 +102,7 @@ func TestAcquireRefused(t *testing.T) {
 	errs := make(chan error, 1)
 	dial := func() {
 		_, s, err := a.dial(within(t, 10*time.Second), to, latch.Want{})
-		if ae := (*AcquireError)(nil); !errors.As(s.LastFailure(), &ae) || !ae.Authenticated {
+		if ae := (*AcquireError)(nil); !errors.As(s.LastFailure(), &ae) || !ae.Final {
 			t.Errorf("last failure %v", s.LastFailure())
 		}
 		errs <- err

@@ -181,10 +181,10 @@ func (p *Path) Children(f func(*Child) bool) { p.children(f) }
 func (p *Path) SetPath(c *Child, path tun.Path) { p.setPath(c, path) }
 
 // FailAcquire ends a request: the packets that wait for it are dropped, and the next ones do not ask again for a while. With
-// authenticated the peer itself refused, so that pending dials fail with err at once; otherwise err is only remembered for
+// final nobody has to be believed for it, so that pending dials fail with err at once; otherwise err is only remembered for
 // Socket.LastFailure, and the packets count as lost (RFC 5660, Section 2.3). Not from a callback.
-func (p *Path) FailAcquire(id uint64, err error, authenticated bool) {
-	p.failAcquire(id, err, authenticated)
+func (p *Path) FailAcquire(id uint64, err error, final bool) {
+	p.failAcquire(id, err, final)
 }
 
 // Waiting reports whether a request has neither got a child that serves it nor failed.

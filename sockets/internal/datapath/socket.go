@@ -144,7 +144,7 @@ func (s *Socket) LastChild() *Child { return s.child.Load() }
 
 // LastFailure returns why no SA could be had for the socket the last time one was needed, nil if nothing failed since its
 // last packet went out. It is for the message of a deadline that passed: unless it is an *AcquireError that says
-// Authenticated, anybody on the path may have caused it.
+// Final, anybody on the path may have caused it.
 func (s *Socket) LastFailure() error {
 	if f := s.failure.Load(); f != nil {
 		return f

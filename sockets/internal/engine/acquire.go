@@ -372,6 +372,9 @@ func (a *acquire) tell(err error) {
 	}
 }
 
+// final tells whether an error ends what waits for an SA at once: our own, and a refusal that
+// came protected, which nobody sent but who answered our IKE_SA_INIT. What anybody could have
+// sent is loss (RFC 5660, Section 2), and so are silence and goodbyes.
 func final(err error) bool {
 	var silent *ike.TimeoutError
 	var gone *ike.PeerClosedError

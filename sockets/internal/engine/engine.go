@@ -18,7 +18,8 @@
 // Events: what becomes of SAs, and why not, is told in one place, report: as a log line and
 // as an Event to every Watcher. Strangers have an allowance of both.
 //
-// Memory: received IKE datagrams are borrowed from the data path; what the door lets in for
+// Ownership: an Engine owns its wire, stack and data path, and Config is not changed after New.
+// Received IKE datagrams are borrowed from the data path; what the door lets in for
 // the keyer is copied, and free after the machine has seen it. Limits: see limits.go.
 package engine
 

@@ -103,8 +103,11 @@ type Event struct {
 	// Unauthenticated says that nobody has proven anything: what the event says of a peer
 	// is a claim, and anybody may have caused it. There is a limit to such events of one
 	// kind; Suppressed is how many there were since the last one that was told.
-	Unauthenticated bool   `json:"unauthenticated,omitempty"`
-	Suppressed      uint64 `json:"suppressed,omitempty"`
+	Unauthenticated bool `json:"unauthenticated,omitempty"`
+	// Protected, with Unauthenticated, says that only who answered our IKE_SA_INIT can have
+	// caused it, with a message in an SK payload: the peer, or somebody on the path to it.
+	Protected  bool   `json:"protected,omitempty"`
+	Suppressed uint64 `json:"suppressed,omitempty"`
 
 	Connection string       `json:"connection,omitempty"` // "" while it is not known whose peer it is
 	Peer       EventPeer    `json:"peer,omitzero"`

@@ -92,7 +92,7 @@ func TestEventNames(t *testing.T) {
 	}
 	want := map[string][]string{
 		"": {"time", "kind", "up", "unauthenticated", "suppressed", "connection", "peer", "ike", "child", "request", "offers",
-			"flow", "reason", "retry", "lost", "error"},
+			"protected", "flow", "reason", "retry", "lost", "error"},
 		"peer": {"local_id", "remote_id", "claimed_id", "asked_id", "auth", "anonymous"},
 		"ike": {"uniqueid", "old_uniqueid", "initiator", "initiator_spi", "responder_spi", "local", "remote", "old_remote",
 			"proposal"},

@@ -127,6 +127,7 @@ func (e *Event) attrs() []any {
 	when(e.Err != nil, "error", e.Err)
 	when(!e.Retry.IsZero(), "next", e.Retry)
 	when(e.Unauthenticated, "unauthenticated", true)
+	when(e.Protected, "protected", true)
 	when(e.Suppressed > 0, "suppressed", e.Suppressed)
 	return kv
 }
@@ -158,7 +159,10 @@ func (e Event) String() string {
 	if e.Err != nil {
 		add(": %s", oneLine(e.Err.Error()))
 	}
-	if e.Unauthenticated && !strings.Contains(b.String(), "(unauthenticated)") {
+	switch {
+	case e.Unauthenticated && e.Protected:
+		add(" (protected, but the peer is not authenticated)")
+	case e.Unauthenticated && !strings.Contains(b.String(), "(unauthenticated)"):
 		add(" (unauthenticated)")
 	}
 	if e.Suppressed > 0 {

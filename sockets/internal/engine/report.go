@@ -145,6 +145,8 @@ func (k *keyer) blame(now time.Time, s *ikeSA, e Event, a *acquire, err error) {
 	if errors.As(err, &in) {
 		e.Connection, e.Peer.Remote, e.Peer.Anonymous, e.Unauthenticated = in.Conn, in.Peer, in.Anonymous, false
 	}
+	var no *ike.NotifyError
+	e.Protected = e.Unauthenticated && errors.As(err, &no) && no.Remote && no.Verified
 	e.Offers = k.offers(s, &e, a, err)
 	k.report(now, e)
 }
