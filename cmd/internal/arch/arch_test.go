@@ -40,6 +40,9 @@ func moduleRoot(t *testing.T) string {
 	}
 }
 
+// parts are what else a package comment says.
+const parts = "// It owns nothing, is safe for concurrent use and has no limits.\n"
+
 // good is the smallest tree that has nothing wrong with it.
 func good() fstest.MapFS {
 	fsys := fstest.MapFS{
@@ -51,7 +54,7 @@ func good() fstest.MapFS {
 	}
 	for _, dir := range folders() {
 		name := path.Base(dir)
-		src := "// Package " + name + " is here.\npackage " + name + "\n"
+		src := "// Package " + name + " is here.\n" + parts + "package " + name + "\n"
 		if dir == "cmd/btns" {
 			src = "// Command btns is here.\npackage main\n"
 		}
@@ -97,7 +100,7 @@ func TestEveryRuleTurnsRed(t *testing.T) {
 		"upwards from a test":            {"tun/x_test.go", `package tun; import _ "example.org/m/sockets"`, "imports", "tun imports sockets"},
 		"engine imports a double":        {"sockets/internal/engine/x.go", `package engine; import _ "example.org/m/tun/tuntest"`, "imports", "tun/tuntest"},
 		"bench imports cmd":              {"bench/x.go", `package bench; import _ "example.org/m/cmd/internal/interop"`, "imports", "bench imports cmd"},
-		"a package without a row":        {"esp/util/util.go", "// Package util is new.\npackage util", "imports", "no row"},
+		"a package without a row":        {"esp/util/util.go", "// Package util is new.\n" + parts + "package util", "imports", "no row"},
 		"a row allows it":                {"ike/x.go", `package ike; import _ "example.org/m/ike/suite"`, "", ""},
 		"a test imports its room":        {"ike/x_test.go", `package ike; import _ "example.org/m/ike/auth"`, "", ""},
 		"a test imports a double":        {"netstack/x_test.go", `package netstack_test; import _ "example.org/m/tun/tuntest"`, "", ""},
@@ -121,9 +124,13 @@ func TestEveryRuleTurnsRed(t *testing.T) {
 		"math/rand in a simulator":       {"ike/iketest/x.go", `package iketest; import _ "math/rand/v2"`, "", ""},
 		"a clock in a test":              {"ike/x_test.go", `package ike; import "time"; func f() time.Time { return time.Now() }`, "", ""},
 		"a variable named time":          {"ike/x.go", `package ike; func f(time interface{ Now() }) { time.Now() }`, "", ""},
-		"two package comments":           {"esp/x.go", "// Package esp again.\npackage esp", "comment", "2 package comments"},
+		"two package comments":           {"esp/x.go", "// Package esp again.\n" + parts + "package esp", "comment", "2 package comments"},
+		"a comment without ownership":    {"esp/esp.go", "// Package esp is known to be safe for concurrent use, without limits.\npackage esp", "comment", `does not say "own"`},
+		"a comment without concurrency":  {"esp/esp.go", "// Package esp owns nothing, without limits.\npackage esp", "comment", `does not say "concurren"`},
+		"a comment without limits":       {"esp/esp.go", "// Package esp owns nothing and is for concurrent use.\npackage esp", "comment", `does not say "limit"`},
+		"a tool without them":            {"cmd/internal/arch/arch.go", "// Package arch tests.\npackage arch", "", ""},
 		"no package comment":             {"esp/esp.go", "package esp", "comment", "0 package comments"},
-		"a licence as package comment":   {"esp/esp.go", "// SPDX-License-Identifier: Apache-2.0\npackage esp", "comment", "does not begin"},
+		"a licence as package comment":   {"esp/esp.go", "// SPDX-License-Identifier: Apache-2.0\n" + parts + "package esp", "comment", "does not begin"},
 		"a build line is no comment":     {"esp/x.go", "//go:build linux\n\npackage esp", "", ""},
 		"a comment in a test package":    {"esp/x_test.go", "// Package esp_test tests.\npackage esp_test", "", ""},
 		"another name than the folder's": {"esp/x.go", "package protect", "name", "package protect in folder esp"},

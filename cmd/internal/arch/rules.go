@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // checkImports applies the import table. Tests may import their own room and test doubles too.
@@ -110,7 +111,17 @@ func (t *Tree) at(n ast.Node) string {
 	return fmt.Sprintf("%s:%d", pos.Filename, pos.Line)
 }
 
-// checkComments wants exactly one package comment, in the form godoc has.
+// commentParts are what a package comment has to speak of, by the beginnings of words that each
+// way to say it has: who owns memory, what may be called at once, and limits.
+func commentParts() []string { return []string{"own", "concurren", "limit"} }
+
+// words splits a text so that "own" does not begin where "known" ends.
+func words(text string) string {
+	return " " + strings.Join(strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) }), " ")
+}
+
+// checkComments wants exactly one package comment, in the form godoc has and with all its
+// parts. Commands, and what is below cmd and for tests only, are nobody's to call.
 func checkComments(t *Tree) (ps []Problem) {
 	for _, p := range t.Packages {
 		var where []string
@@ -132,6 +143,15 @@ func checkComments(t *Tree) (ps []Problem) {
 			}
 			if !strings.HasPrefix(f.AST.Doc.Text(), want) {
 				ps = append(ps, Problem{Path: f.Path, Text: fmt.Sprintf("the package comment does not begin with %q", want)})
+			}
+			if strings.HasPrefix(p.Dir, "cmd/") {
+				continue
+			}
+			text := words(f.AST.Doc.Text())
+			for _, part := range commentParts() {
+				if !strings.Contains(text, " "+part) {
+					ps = append(ps, Problem{Path: f.Path, Text: fmt.Sprintf("the package comment does not say %q…: ownership, concurrency and limits belong there", part)})
+				}
 			}
 		}
 		if code && len(where) != 1 {
