@@ -138,7 +138,9 @@ func TestRefused(t *testing.T) {
 		{"bad number", "mtu: 12\n", `f.yaml:1:6: mtu: "12" is no number from 1280 to 65535`},
 		{"bad address", "addresses:\n  - 10.0.0\n", "f.yaml:2:5: addresses[0]:"},
 		{"bad proposal", "connections: {m: {proposals: aes256gcm61-x25519}}\n", `did you mean "aes256gcm16"?`},
-		{"bad choice", "connections: {m: {local: {auth: pks}}}\n", "did you mean psk?"},
+		{"bad choice", "connections: {m: {local: {auth: pks}}}\n", `f.yaml:1:33: connections.m.local.auth: "pks" is none of btns, psk, pubkey: did you mean psk?`},
+		{"a choice that is near none", "log: verbose\n", `f.yaml:1:6: log: "verbose" is none of debug, error, info, warn`},
+		{"key that is near none", "forwards: [{wherefrom: 80}]\n", "forwards[0].wherefrom: unknown key: one of listen, protocol, to"},
 		{"bad policy word", "policies: {p: {policy: privat}}\n", "did you mean private?"},
 		{"no secret", "connections: {m: {local: {auth: psk, id: a}, remote: {auth: psk, id: b}}}\n", "no entry of secrets fits"},
 		{"missing key file", "key: nowhere.pem\n", "f.yaml:1:6: key:"},
@@ -185,6 +187,9 @@ func TestRefused(t *testing.T) {
 			}
 			if !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got  %q\nwant %q", err, tt.want)
+			}
+			if strings.Contains(err.Error(), "did you mean") && !strings.Contains(tt.want, "did you mean") {
+				t.Errorf("nothing is near: %q", err)
 			}
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("one mistake is told as several: %q", err)

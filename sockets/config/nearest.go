@@ -5,22 +5,24 @@ import (
 	"strings"
 )
 
-// nearest names the word that was probably meant, and all of them where that helps more.
+// nearest names the word that was probably meant; "" where none is near enough to be a slip
+// of the fingers.
 func nearest(got string, words []string) string {
-	slices.Sort(words)
-	best, dist := "", len(got)/2+2
-	for _, w := range words {
+	best, dist := "", (len(got)+2)/4+1
+	for _, w := range slices.Sorted(slices.Values(words)) {
 		if d := distance(got, w); d < dist {
 			best, dist = w, d
 		}
 	}
-	switch {
-	case best != "":
-		return ": did you mean " + best + "?"
-	case len(words) == 0:
+	if best == "" {
 		return ""
 	}
-	return ": one of " + strings.Join(words, ", ")
+	return ": did you mean " + best + "?"
+}
+
+// list names all words there are.
+func list(words []string) string {
+	return strings.Join(slices.Sorted(slices.Values(words)), ", ")
 }
 
 // distance is the number of letters to change, add, drop or swap with their neighbour to

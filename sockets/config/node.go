@@ -3,7 +3,9 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -166,12 +168,13 @@ func (n node) fields(known map[string]func(node)) {
 	for _, e := range n.entries() {
 		f := known[e.key]
 		if f == nil {
-			names := make([]string, 0, len(known))
-			for k := range known {
-				names = append(names, k)
+			names := slices.Collect(maps.Keys(known))
+			meant := nearest(e.key, names)
+			if meant == "" {
+				meant = ": one of " + list(names)
 			}
 			e.val.tok = e.tok
-			n.r.failf(e.val, "unknown key%s", nearest(e.key, names))
+			n.r.failf(e.val, "unknown key%s", meant)
 			continue
 		}
 		f(e.val)
@@ -315,11 +318,8 @@ func choice[T any](n node, words map[string]T) (v T) {
 	if v, ok := words[w]; ok {
 		return v
 	}
-	names := make([]string, 0, len(words))
-	for k := range words {
-		names = append(names, k)
-	}
-	n.r.failf(n, "%q is no choice here%s", w, nearest(w, names))
+	names := slices.Collect(maps.Keys(words))
+	n.r.failf(n, "%q is none of %s%s", w, list(names), nearest(w, names))
 	return v
 }
 
