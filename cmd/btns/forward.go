@@ -242,10 +242,17 @@ func (c *conversation) say(b []byte) bool {
 	return true
 }
 
-// listen begins the wait for an answer.
+// listen begins the wait for an answer, or for the next one.
 func (c *conversation) listen() {
 	c.quiet = time.Now().Add(udpIdle)
 	_ = c.out.SetReadDeadline(c.quiet)
+}
+
+// heard goes on with the conversation after an answer.
+func (c *conversation) heard() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.listen()
 }
 
 // end ends the conversation because of an error, but not because it has been quiet if
@@ -321,7 +328,7 @@ func (f *forwarder) converse(in packetConn, from netip.AddrPort, c *conversation
 	f.answers(in, from, c, out)
 }
 
-// answers brings a conversation's answers back until it goes quiet.
+// answers brings a conversation's answers back until both sides are quiet.
 func (f *forwarder) answers(in packetConn, to netip.AddrPort, c *conversation, out net.Conn) {
 	defer out.Close()
 	stop := context.AfterFunc(f.ctx, func() { _ = out.Close() })
@@ -335,6 +342,7 @@ func (f *forwarder) answers(in packetConn, to netip.AddrPort, c *conversation, o
 			}
 			continue
 		}
+		c.heard()
 		if _, err := in.WriteToUDPAddrPort(buf[:n], to); err != nil && errors.Is(err, net.ErrClosed) {
 			return
 		}
