@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net"
 	"time"
@@ -12,11 +11,22 @@ import (
 	"github.com/btns-go/btns/sockets/internal/control"
 )
 
-// ServeControl answers questions about the host on a Unix socket, until it is closed: what
-// `btns status`, `events`, `initiate`, `terminate` and `rekey` ask. The socket is its owner's and
-// root's alone.
-func (st *Stack) ServeControl(path string) (io.Closer, error) {
-	s, err := control.Listen(path, func(ctx context.Context, r control.Request) (any, error) {
+// A Control is a Unix socket where `btns status`, `events`, `initiate`, `terminate` and
+// `rekey` ask about a host. It is its owner's and root's alone.
+type Control struct{ s *control.Server }
+
+// ListenControl takes the control socket at path. Who asks there waits for Serve.
+func ListenControl(path string) (*Control, error) {
+	s, err := control.Listen(path)
+	if err != nil {
+		return nil, fmt.Errorf("sockets: %w", err)
+	}
+	return &Control{s}, nil
+}
+
+// Serve answers questions about a host until Close. It is called once.
+func (c *Control) Serve(st *Stack) {
+	c.s.Serve(func(ctx context.Context, r control.Request) (any, error) {
 		name := r.Args["name"]
 		switch r.Op {
 		case "status":
@@ -37,10 +47,19 @@ func (st *Stack) ServeControl(path string) (io.Closer, error) {
 		}
 		return nil, fmt.Errorf("this host does not know %q", r.Op)
 	})
+}
+
+// Close removes the socket and waits for the last answers.
+func (c *Control) Close() error { return c.s.Close() }
+
+// ServeControl is ListenControl and Serve.
+func (st *Stack) ServeControl(path string) (*Control, error) {
+	c, err := ListenControl(path)
 	if err != nil {
-		return nil, fmt.Errorf("sockets: %w", err)
+		return nil, err
 	}
-	return s, nil
+	c.Serve(st)
+	return c, nil
 }
 
 // AskControl puts one question to the host that serves the control socket at path, and

@@ -66,7 +66,7 @@ const (
 	EventTSNarrowed            = engine.EventTSNarrowed            // a child SA covers less than was asked for; Offers
 	EventUniqueKeep            = engine.EventUniqueKeep            // a new IKE SA was refused in favour of one with the same peer
 	EventUniqueReplace         = engine.EventUniqueReplace         // an IKE SA ended in favour of a new one with the same peer
-	EventShutdown              = engine.EventShutdown              // the host is told to stop
+	EventShutdown              = engine.EventShutdown              // the host is told to stop; or Err says why it does
 	EventKeepOnChildSAFailure  = engine.EventKeepOnChildSAFailure  // an IKE SA stays although its first child SA failed
 
 	// What VICI has no word for.

@@ -26,6 +26,8 @@ func TestWireEnds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	watch := st.Watch()
+	defer watch.Close()
 	dialled := make(chan error, 1)
 	go func() {
 		_, err := st.Dial("tcp", "[fd62:746e:7300::1]:80") // waits: nobody answers
@@ -41,8 +43,21 @@ func TestWireEnds(t *testing.T) {
 	if err := <-dialled; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("dial: %v", err)
 	}
-	if err := st.Close(); err == nil {
+	why := st.Close()
+	if why == nil {
 		t.Error("Close does not say why")
+	}
+	for {
+		e, err := watch.Next(t.Context())
+		if err != nil {
+			t.Fatalf("no event says that the host stops: %v", err)
+		}
+		if e.Kind == EventShutdown {
+			if e.Err == nil || !errors.Is(why, e.Err) {
+				t.Errorf("it stops because of %v, Close says %v", e.Err, why)
+			}
+			break
+		}
 	}
 }
 

@@ -100,6 +100,10 @@ func listenAddrs(words []string) ([]netip.AddrPort, error) {
 // everything has stopped. Later calls return the same.
 func (st *Stack) Close() error { return st.e.Close() }
 
+// CloseWith is Close for a reason other than that somebody wished it: EventShutdown and its
+// log line name it.
+func (st *Stack) CloseWith(reason error) error { return st.e.CloseWith(reason) }
+
 // Done is closed when the host has ended: after Close, or because its wire did, as a TUN
 // device that was removed. Close then says why.
 func (st *Stack) Done() <-chan struct{} { return st.e.Done() }

@@ -80,7 +80,9 @@ func TestMistakes(t *testing.T) {
 		{"no such key", []string{"up", "-c", file("key.yaml", "key: nokey")}, "key.yaml:1:6: key: auth: key file"},
 		{"unknown word", []string{"check", "-c", file("word.yaml", "conections: {}")}, "did you mean connections?"},
 		{"port in use", []string{"up", "-c", file("port.yaml", fmt.Sprintf("listen: %q", busy.LocalAddr()))}, "in use"},
-		{"forward's port in use", []string{"up", "-c", file("fwd.yaml", fmt.Sprintf("listen: \"127.0.0.1:0\"\nforwards: [{listen: %q, to: \"10.0.0.1:1\"}]", busyTCP.Addr()))}, "in use"},
+		{"forward's port in use", []string{"up", "-c", file("fwd.yaml", fmt.Sprintf("listen: \"127.0.0.1:0\"\nconnections: {m: {}}\nforwards: [{listen: %q, to: \"[fd62:746e:7300::1]:1\"}]", busyTCP.Addr()))}, "fwd.yaml:3:21: forwards[0].listen: listen tcp 127.0.0.1:"},
+		{"exposed twice", []string{"up", "-c", file("exp.yaml", "listen: \"127.0.0.1:0\"\nconnections: {m: {}}\nexpose:\n  - {listen: 80, to: 80}\n  - {listen: \"[::]:80\", to: 81}")}, "exp.yaml:5:14: expose[1].listen: listen tcp"},
+		{"exposes no host's port", []string{"up", "-c", file("exposed.yaml", "connections: {m: {}}\nexpose: [{listen: 80, to: \"web..invalid:80\"}]")}, "exposed.yaml:2:27: expose[0].to: there is no host web..invalid"},
 		{"unknown host", []string{"up", "-c", file("host.yaml", "listen: \"no host:4500\"")}, "unknown host"},
 		{"nothing to transfer", []string{"demo", "--megabytes", "0"}, "between 1 and"},
 		{"too much to transfer", []string{"demo", "--megabytes", "99999999999"}, "between 1 and"},
@@ -112,6 +114,44 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("it did something first: %q", out)
 			}
 		})
+	}
+}
+
+// A start that fails does not begin: it is no host that stops, and peers hear nothing of it.
+func TestFailedStart(t *testing.T) {
+	peer, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	busy, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	for want, more := range map[string]string{
+		"forwards[0].listen": fmt.Sprintf("forwards: [{listen: %q, to: \"[fd62:746e:7300::1]:1\"}]", busy.Addr()),
+		"is no socket":       "control: up.yaml",
+	} {
+		file := filepath.Join(t.TempDir(), "up.yaml")
+		text := fmt.Sprintf("listen: \"127.0.0.1:0\"\nconnections: {m: {remote_addrs: %q, children: {c: {start_action: start}}}}\n%s", peer.LocalAddr(), more)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		cmd := root()
+		cmd.SetArgs([]string{"up", "-c", file, "--verbose"})
+		cmd.SetErr(&log)
+		if err := cmd.ExecuteContext(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+		if log.Len() != 0 {
+			t.Errorf("%s: it logs\n%s", want, &log)
+		}
+	}
+	_ = peer.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+	if n, _, err := peer.ReadFrom(make([]byte, 2000)); err == nil {
+		t.Errorf("the peer hears %d octets", n)
 	}
 }
 
@@ -224,7 +264,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 // tunnel is two hosts and what stops their forwards.
-func tunnel(t *testing.T) (a, b *sockets.Stack, start func(config.Forward, ends) (addr string)) {
+func tunnel(t *testing.T) (a, b *sockets.Stack, start func(f config.Forward, from, to side) (addr string)) {
 	t.Helper()
 	b, err := sockets.New(sockets.Config{Listen: []string{"127.0.0.1:0"}, Connections: []sockets.Connection{{}}})
 	if err != nil {
@@ -243,13 +283,14 @@ func tunnel(t *testing.T) (a, b *sockets.Stack, start func(config.Forward, ends)
 		_, _ = a.Close(), b.Close()
 		wg.Wait()
 	})
-	return a, b, func(f config.Forward, e ends) string {
-		c, err := forward(f, e, slog.New(slog.DiscardHandler), &wg)
+	return a, b, func(f config.Forward, from, to side) string {
+		fw, err := take(f, from, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
-		closers = append(closers, c)
-		switch l := c.(*forwarder).listener.(type) {
+		fw.serve(to, &wg)
+		closers = append(closers, fw)
+		switch l := fw.port.(type) {
 		case net.Listener:
 			return l.Addr().String()
 		case packetConn:
@@ -282,8 +323,8 @@ func TestForwardTCP(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
-	start(config.Forward{Network: "tcp", Listen: ":80", To: service.Addr().String()}, inward(b))
-	at := start(config.Forward{Network: "tcp", Listen: "127.0.0.1:0", To: inner(b, "80")}, outward(a))
+	start(config.Forward{Network: "tcp", Listen: ":80", To: service.Addr().String()}, tunnels(b), machine())
+	at := start(config.Forward{Network: "tcp", Listen: "127.0.0.1:0", To: inner(b, "80")}, machine(), tunnels(a))
 	c, err := net.Dial("tcp4", at)
 	if err != nil {
 		t.Fatal(err)
@@ -296,7 +337,7 @@ func TestForwardTCP(t *testing.T) {
 		t.Errorf("%d bytes of %d, %v", len(got), len(data), err)
 	}
 	// Where nobody listens the client is reset, not kept waiting.
-	nowhere := start(config.Forward{Network: "tcp", Listen: "127.0.0.1:0", To: inner(b, "81")}, outward(a))
+	nowhere := start(config.Forward{Network: "tcp", Listen: "127.0.0.1:0", To: inner(b, "81")}, machine(), tunnels(a))
 	c, err = net.Dial("tcp4", nowhere)
 	if errors.Is(err, syscall.ECONNRESET) {
 		return // sooner than Dial could return
@@ -329,8 +370,8 @@ func TestForwardUDP(t *testing.T) {
 			_, _ = service.WriteToUDPAddrPort(bytes.ToUpper(buf[:n]), from)
 		}
 	}()
-	start(config.Forward{Network: "udp", Listen: ":53", To: service.LocalAddr().String()}, inward(b))
-	at := start(config.Forward{Network: "udp", Listen: "127.0.0.1:0", To: inner(b, "53")}, outward(a))
+	start(config.Forward{Network: "udp", Listen: ":53", To: service.LocalAddr().String()}, tunnels(b), machine())
+	at := start(config.Forward{Network: "udp", Listen: "127.0.0.1:0", To: inner(b, "53")}, machine(), tunnels(a))
 	for i := range 3 {
 		c, err := net.Dial("udp4", at)
 		if err != nil {
@@ -371,22 +412,22 @@ func TestForwardUDPDialsAside(t *testing.T) {
 	found := make(chan struct{})
 	var dials atomic.Int32
 	var d net.Dialer
-	e := outward(nil)
-	e.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+	aside := side{dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if dials.Add(1) == 1 {
 			<-found
 		}
 		return d.DialContext(ctx, network, addr)
-	}
-	var wg sync.WaitGroup
-	fw, err := forward(config.Forward{Network: "udp", Listen: "127.0.0.1:0", To: service.LocalAddr().String()}, e, slog.New(slog.DiscardHandler), &wg)
+	}}
+	fw, err := take(config.Forward{Network: "udp", Listen: "127.0.0.1:0", To: service.LocalAddr().String()}, machine(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	var wg sync.WaitGroup
+	fw.serve(aside, &wg)
 	defer func() { _ = fw.Close(); wg.Wait() }()
 	var clients [2]net.Conn
 	for i, word := range []string{"late", "soon"} {
-		if clients[i], err = net.Dial("udp4", fw.(*forwarder).listener.(packetConn).LocalAddr().String()); err != nil {
+		if clients[i], err = net.Dial("udp4", fw.port.(packetConn).LocalAddr().String()); err != nil {
 			t.Fatal(err)
 		}
 		defer clients[i].Close()
@@ -431,11 +472,12 @@ func (f *failing) Close() error { f.once.Do(func() { close(f.done) }); return ni
 func TestForwardThatFailsIsIdle(t *testing.T) {
 	in := &failing{done: make(chan struct{})}
 	var wg sync.WaitGroup
-	c, err := forward(config.Forward{Network: "udp"}, ends{listenPacket: func(string, string) (packetConn, error) { return in, nil }},
-		slog.New(slog.DiscardHandler), &wg)
+	c, err := take(config.Forward{Network: "udp"}, side{listenPacket: func(string, string) (packetConn, error) { return in, nil }},
+		slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.serve(side{}, &wg)
 	<-time.After(50 * time.Millisecond)
 	if n := in.reads.Load(); n > 200 {
 		t.Errorf("%d reads in 50 ms", n)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -32,8 +31,8 @@ const (
 	maxDatagram = 65507
 )
 
-// A pair of ends is what a forward joins: where it listens and where it goes.
-type ends struct {
+// A side is where a forward listens or where it goes.
+type side struct {
 	listen       func(network, addr string) (net.Listener, error)
 	listenPacket func(network, addr string) (packetConn, error)
 	dial         func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -47,9 +46,10 @@ type packetConn interface {
 	Close() error
 }
 
-// outward takes local ports behind the tunnels.
-func outward(st *sockets.Stack) ends {
-	return ends{
+// machine is the side of this machine's own network.
+func machine() side {
+	var d net.Dialer
+	return side{
 		listen: net.Listen,
 		listenPacket: func(network, addr string) (packetConn, error) {
 			a, err := net.ResolveUDPAddr(network, addr)
@@ -58,60 +58,63 @@ func outward(st *sockets.Stack) ends {
 			}
 			return net.ListenUDP(network, a)
 		},
-		dial: st.DialContext,
-	}
-}
-
-// inward takes ports of the inner addresses to local services.
-func inward(st *sockets.Stack) ends {
-	var d net.Dialer
-	return ends{
-		listen: st.Listen,
-		listenPacket: func(network, addr string) (packetConn, error) {
-			return st.ListenPacket(network, addr)
-		},
 		dial: d.DialContext,
 	}
 }
 
-// forward starts one forward; closing it ends its flows.
-func forward(f config.Forward, e ends, log *slog.Logger, wg *sync.WaitGroup) (io.Closer, error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	fw := &forwarder{Forward: f, ends: e, log: log, ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxFlows)}
+// tunnels is the side of the host's addresses inside the tunnels.
+func tunnels(st *sockets.Stack) side {
+	return side{
+		listen: st.Listen,
+		listenPacket: func(network, addr string) (packetConn, error) {
+			return st.ListenPacket(network, addr)
+		},
+		dial: st.DialContext,
+	}
+}
+
+// A forwarder is a forward at work. Closing it ends its flows.
+type forwarder struct {
+	config.Forward
+	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
+	log    *slog.Logger
+	ctx    context.Context
+	cancel context.CancelFunc
+	port   io.Closer // a net.Listener or a packetConn
+	slots  chan struct{}
+}
+
+// take takes a forward's port. Who comes waits for serve.
+func take(f config.Forward, from side, log *slog.Logger) (*forwarder, error) {
+	fw := &forwarder{Forward: f, log: log, slots: make(chan struct{}, maxFlows)}
+	var err error
 	if f.Network == "udp" {
-		c, err := e.listenPacket(f.Network, f.Listen)
-		if err != nil {
-			cancel()
-			return nil, fmt.Errorf("forward %s to %s: %w", f.Listen, f.To, err)
-		}
-		fw.listener = c
-		wg.Go(func() { fw.udp(c, wg) })
-		return fw, nil
+		fw.port, err = from.listenPacket(f.Network, f.Listen)
+	} else {
+		fw.port, err = from.listen(f.Network, f.Listen)
 	}
-	l, err := e.listen(f.Network, f.Listen)
 	if err != nil {
-		cancel()
-		return nil, fmt.Errorf("forward %s to %s: %w", f.Listen, f.To, err)
+		return nil, err
 	}
-	fw.listener = l
-	wg.Go(func() { fw.tcp(l, wg) })
+	fw.ctx, fw.cancel = context.WithCancel(context.Background())
 	return fw, nil
 }
 
-type forwarder struct {
-	config.Forward
-	ends
-	log      *slog.Logger
-	ctx      context.Context
-	cancel   context.CancelFunc
-	listener io.Closer
-	slots    chan struct{}
+// serve takes flows to the other side until the forwarder is closed.
+func (f *forwarder) serve(to side, wg *sync.WaitGroup) {
+	f.dial = to.dial
+	switch port := f.port.(type) {
+	case net.Listener:
+		wg.Go(func() { f.tcp(port, wg) })
+	case packetConn:
+		wg.Go(func() { f.udp(port, wg) })
+	}
 }
 
-// Close ends the listener and all flows.
+// Close gives the port back and ends all flows.
 func (f *forwarder) Close() error {
 	f.cancel()
-	return f.listener.Close()
+	return f.port.Close()
 }
 
 func (f *forwarder) tcp(l net.Listener, wg *sync.WaitGroup) {

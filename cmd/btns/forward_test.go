@@ -124,7 +124,7 @@ func TestConversationEnds(t *testing.T) {
 	said := make(chan struct{}, 1)
 	var wg sync.WaitGroup
 	var in packetConn
-	e := ends{
+	e := side{
 		listenPacket: func(string, string) (packetConn, error) {
 			c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 			in = c
@@ -132,10 +132,11 @@ func TestConversationEnds(t *testing.T) {
 		},
 		dial: func(context.Context, string, string) (net.Conn, error) { return &mute{said: said}, nil },
 	}
-	f, err := forward(config.Forward{Network: "udp"}, e, slog.New(slog.DiscardHandler), &wg)
+	f, err := take(config.Forward{Network: "udp"}, e, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
+	f.serve(e, &wg)
 	defer wg.Wait()
 	defer f.Close()
 	c, err := net.Dial("udp", in.LocalAddr().String())

@@ -45,17 +45,17 @@ func TestForwardUDPIdle(t *testing.T) {
 		box := &mailbox{in: make(chan string), out: make(chan string, 1), done: make(chan struct{})}
 		services := make(chan net.Conn, 1)
 		var wg sync.WaitGroup
-		fw, err := forward(config.Forward{Network: "udp"}, ends{
+		fw, err := take(config.Forward{Network: "udp"}, side{
 			listenPacket: func(string, string) (packetConn, error) { return box, nil },
-			dial: func(context.Context, string, string) (net.Conn, error) {
-				ours, theirs := net.Pipe()
-				services <- theirs
-				return ours, nil
-			},
-		}, slog.New(slog.DiscardHandler), &wg)
+		}, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}
+		fw.serve(side{dial: func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			services <- theirs
+			return ours, nil
+		}}, &wg)
 		defer func() { _ = fw.Close(); wg.Wait() }()
 		var service net.Conn
 		heard := func(want string) {

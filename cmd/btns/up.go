@@ -80,20 +80,9 @@ type host struct {
 	keyLog io.Writer
 }
 
-// run starts everything the file asks for, or nothing, and stops it all when ctx ends.
+// run starts everything the file asks for, or nothing, and stops it all when ctx ends. What
+// may be refused is taken before the host starts: peers hear nothing of a start that fails.
 func (h *host) run(ctx context.Context) (err error) {
-	if err := knownHosts(ctx, h.file, h.log); err != nil {
-		return err
-	}
-	cfg := h.file.Host
-	cfg.Logger, cfg.KeyLog = h.log, h.keyLog
-	wire, err := h.file.Wire.Open()
-	if err != nil {
-		return err
-	}
-	if wire != nil {
-		cfg.Wire = wire
-	}
 	warnings, err := h.file.Check()
 	if err != nil {
 		return err
@@ -101,56 +90,50 @@ func (h *host) run(ctx context.Context) (err error) {
 	for _, w := range warnings {
 		h.log.Warn("configuration", "warning", w)
 	}
-	st, err := sockets.New(cfg)
+	if err := knownHosts(ctx, h.file, h.log); err != nil {
+		return err
+	}
+	forwards, err := h.take("forwards", h.file.Forwards, machine())
+	defer closeAll(forwards)
 	if err != nil {
-		if wire != nil {
-			err = errors.Join(err, wire.Close())
-		}
-		return h.file.Locate(err)
+		return err
+	}
+	ctl, path, err := h.control()
+	if err != nil {
+		return err
+	}
+	if ctl != nil {
+		defer ctl.Close() // after the host, so that who watches sees the end
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	st, err := h.start()
+	if err != nil {
+		return err
 	}
 	var wg sync.WaitGroup
-	var closers []io.Closer
-	var ctl io.Closer
 	defer func() {
-		for _, c := range closers {
-			_ = c.Close()
-		}
-		if cerr := st.Close(); cerr != nil && err == nil {
+		closeAll(forwards)
+		if cerr := st.CloseWith(err); cerr != nil && err == nil {
 			h.log.Warn("stopping", "error", cerr)
-		}
-		if ctl != nil { // last, so that who watches sees the end
-			_ = ctl.Close()
 		}
 		wg.Wait()
 		h.log.Info("stopped")
 	}()
-
-	for _, f := range h.file.Forwards {
-		c, err := forward(f, outward(st), h.log, &wg)
-		if err != nil {
-			return err
-		}
-		closers = append(closers, c)
-	}
-	for _, f := range h.file.Expose {
-		c, err := forward(f, inward(st), h.log, &wg)
-		if err != nil {
-			return err
-		}
-		closers = append(closers, c)
-	}
-	path := h.file.Control
-	if path == "" {
-		path = defaultControl()
-	}
-	switch ctl, err = st.ServeControl(path); {
-	case err == nil:
-	case h.file.Control != "":
+	exposed, err := h.take("expose", h.file.Expose, tunnels(st))
+	defer closeAll(exposed)
+	if err != nil {
 		return err
-	default:
-		// Nobody asked for it, and a read-only root has no place for it.
-		h.log.Warn("no control socket", "error", err)
-		path = "none"
+	}
+	for _, f := range forwards {
+		f.serve(tunnels(st), &wg)
+	}
+	for _, f := range exposed {
+		f.serve(machine(), &wg)
+	}
+	if ctl != nil {
+		ctl.Serve(st)
 	}
 	if cmd := h.file.Wire.Routes(); cmd != "" {
 		h.log.Info("only what the kernel routes to the device arrives, and only if the network routes it here", "device", h.file.Wire.TUN, "run", cmd)
@@ -164,6 +147,61 @@ func (h *host) run(ctx context.Context) (err error) {
 	case <-st.Done():
 		return st.Close()
 	}
+}
+
+// take takes the ports of all forwards of a kind, or says where in the file the one stands
+// that cannot be had. Those it has are the caller's in any case.
+func (h *host) take(key string, all []config.Forward, from side) ([]*forwarder, error) {
+	var out []*forwarder
+	for i, f := range all {
+		fw, err := take(f, from, h.log)
+		if err != nil {
+			return out, h.file.Locate(&sockets.ConfigError{Path: fmt.Sprintf("%s[%d].listen", key, i), Err: err})
+		}
+		out = append(out, fw)
+	}
+	return out, nil
+}
+
+func closeAll(fs []*forwarder) {
+	for _, f := range fs {
+		_ = f.Close()
+	}
+}
+
+// control takes the control socket, nil where nobody asked for one and there is no place
+// for it, as with a read-only root.
+func (h *host) control() (ctl *sockets.Control, path string, err error) {
+	if path = h.file.Control; path == "" {
+		path = defaultControl()
+	}
+	ctl, err = sockets.ListenControl(path)
+	if err != nil && h.file.Control == "" {
+		h.log.Warn("no control socket", "error", err)
+		return nil, "none", nil
+	}
+	return ctl, path, err
+}
+
+// start starts the host itself.
+func (h *host) start() (*sockets.Stack, error) {
+	cfg := h.file.Host
+	cfg.Logger, cfg.KeyLog = h.log, h.keyLog
+	wire, err := h.file.Wire.Open()
+	if err != nil {
+		return nil, err
+	}
+	if wire != nil {
+		cfg.Wire = wire
+	}
+	st, err := sockets.New(cfg)
+	if err != nil {
+		if wire != nil {
+			err = errors.Join(err, wire.Close())
+		}
+		return nil, h.file.Locate(err)
+	}
+	return st, nil
 }
 
 // defaultControl is the one host's socket in the runtime directory.

@@ -71,10 +71,10 @@ type Server struct {
 	stream chan struct{} // a place for each Stream
 }
 
-// Listen makes the socket at path, with its directory if need be, and serves it
+// Listen makes the socket at path, with its directory if need be. Clients wait for Serve,
 // until Close. A socket that nobody answers on any more is replaced; a live one
 // is an error, since two hosts must not share a name.
-func Listen(path string, h Handler) (*Server, error) {
+func Listen(path string) (*Server, error) {
 	if len(path) > maxPath {
 		return nil, fmt.Errorf("control: %s: a socket's path has at most %d bytes", path, maxPath)
 	}
@@ -107,9 +107,14 @@ func Listen(path string, h Handler) (*Server, error) {
 		return nil, fmt.Errorf("control: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Server{path: path, ln: ln, handle: h, ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxClients), stream: make(chan struct{}, maxStreams)}
-	s.wg.Go(s.accept)
+	s := &Server{path: path, ln: ln, ctx: ctx, cancel: cancel, slots: make(chan struct{}, maxClients), stream: make(chan struct{}, maxStreams)}
 	return s, nil
+}
+
+// Serve answers by h until Close. It is called once.
+func (s *Server) Serve(h Handler) {
+	s.handle = h
+	s.wg.Go(s.accept)
 }
 
 // Close stops answering, removes the socket and waits for running handlers.

@@ -20,10 +20,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func listen(t *testing.T, h Handler) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "run", "h.sock")
-	s, err := Listen(path, h)
+	s, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Serve(h)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -64,7 +65,7 @@ func TestSocketIsPrivate(t *testing.T) {
 
 func TestLiveSocketIsKept(t *testing.T) {
 	path := listen(t, func(context.Context, Request) (any, error) { return 1, nil })
-	if _, err := Listen(path, nil); err == nil || !strings.Contains(err.Error(), "already answers") {
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "already answers") {
 		t.Fatalf("got %v", err)
 	}
 }
@@ -78,7 +79,7 @@ func TestStaleSocketIsReplacedAndFilesAreNot(t *testing.T) {
 	}
 	ln.SetUnlinkOnClose(false)
 	_ = ln.Close()
-	s, err := Listen(stale, func(context.Context, Request) (any, error) { return nil, nil })
+	s, err := Listen(stale)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +89,7 @@ func TestStaleSocketIsReplacedAndFilesAreNot(t *testing.T) {
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(file, nil); err == nil {
+	if _, err := Listen(file); err == nil {
 		t.Fatal("a plain file was replaced")
 	}
 }
@@ -97,17 +98,18 @@ func TestStaleSocketIsReplacedAndFilesAreNot(t *testing.T) {
 func TestSocketOfTheNextHostIsKept(t *testing.T) {
 	h := func(context.Context, Request) (any, error) { return nil, nil }
 	path := filepath.Join(t.TempDir(), "control")
-	last, err := Listen(path, h)
+	last, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 50 {
 		ended := make(chan error, 1)
 		go func() { ended <- last.Close() }()
-		next, err := Listen(path, h)
+		next, err := Listen(path)
 		for err != nil {
-			next, err = Listen(path, h)
+			next, err = Listen(path)
 		}
+		next.Serve(h)
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
@@ -145,19 +147,19 @@ func TestPlacesForASocket(t *testing.T) {
 	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(filepath.Join(open, "s"), nil); err == nil || !strings.Contains(err.Error(), "everybody") {
+	if _, err := Listen(filepath.Join(open, "s")); err == nil || !strings.Contains(err.Error(), "everybody") {
 		t.Errorf("a directory open to everybody: %v", err)
 	}
 	if err := os.Chmod(open, 0o777|os.ModeSticky); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Listen(filepath.Join(open, "s"), nil)
+	s, err := Listen(filepath.Join(open, "s"))
 	if err != nil {
 		t.Errorf("a sticky one: %v", err)
 	} else {
 		_ = s.Close()
 	}
-	if _, err := Listen(filepath.Join(open, strings.Repeat("x", 100)), nil); err == nil || !strings.Contains(err.Error(), "at most") {
+	if _, err := Listen(filepath.Join(open, strings.Repeat("x", 100))); err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("a path that is too long: %v", err)
 	}
 }

@@ -27,7 +27,7 @@ func TestDirectoryOfAnotherUser(t *testing.T) {
 	if err := os.Chown(dir, 65534, -1); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := Listen(filepath.Join(dir, "control"), nil); err == nil {
+	if s, err := Listen(filepath.Join(dir, "control")); err == nil {
 		_ = s.Close()
 		t.Error("listens in another user's directory")
 	} else if !strings.Contains(err.Error(), "belongs to uid 65534") {

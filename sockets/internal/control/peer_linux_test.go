@@ -34,10 +34,11 @@ func TestCVE_2025_9615_OtherUsersAreRefused(t *testing.T) {
 	reached := make(chan struct{}, 1)
 	dir := t.TempDir()
 	path := filepath.Join(dir, "h.sock")
-	s, err := Listen(path, func(context.Context, Request) (any, error) { reached <- struct{}{}; return 1, nil })
+	s, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Serve(func(context.Context, Request) (any, error) { reached <- struct{}{}; return 1, nil })
 	defer s.Close()
 	if err := errors.Join(os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Chmod(path, 0o666)); err != nil {
 		t.Fatal(err)

@@ -107,10 +107,11 @@ func TestStream(t *testing.T) {
 func TestStreamEndsWithTheServer(t *testing.T) {
 	ended := make(chan error, 2)
 	path := t.TempDir() + "/s"
-	s, err := Listen(path, counting(ended))
+	s, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Serve(counting(ended))
 	deaf, err := net.Dial("unix", path)
 	if err != nil {
 		t.Fatal(err)

@@ -71,7 +71,7 @@ type Engine struct {
 	Latches *latch.DB
 
 	k        *keyer
-	stop     chan struct{}
+	stop     chan error // takes the reason, nil if somebody wished it
 	once     sync.Once
 	keying   sync.WaitGroup
 	receive  sync.WaitGroup
@@ -84,7 +84,7 @@ type Engine struct {
 // New starts a host. On error nothing is left running, and the wire is the caller's again.
 func New(cfg Config) (*Engine, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &Engine{stop: make(chan struct{}), done: make(chan struct{}), cancel: cancel}
+	e := &Engine{stop: make(chan error, 1), done: make(chan struct{}), cancel: cancel}
 	e.Latches = latch.New(latch.Config{Conflicting: func(f ts.Flow, p *latch.Params) bool {
 		return e.Data.Conflicting(f, p)
 	}})
@@ -151,7 +151,7 @@ func New(cfg Config) (*Engine, error) {
 		if err := e.Data.Run(ctx); err != nil { // not Close's doing
 			cfg.Log.Error("the wire ended", "error", err)
 			e.wireErr = fmt.Errorf("engine: the wire ended: %w", err)
-			go func() { _ = e.Close() }()
+			go func() { _ = e.CloseWith(e.wireErr) }()
 		}
 	})
 	k.mail.post(k.startChildren)
@@ -187,10 +187,13 @@ func (e *Engine) installManual(cfg *Config) error {
 }
 
 // Close tells the peers, stops everything and waits for it.
-func (e *Engine) Close() error {
+func (e *Engine) Close() error { return e.CloseWith(nil) }
+
+// CloseWith is Close for a reason other than that somebody wished it; the event names it.
+func (e *Engine) CloseWith(reason error) error {
 	e.once.Do(func() {
 		e.closeErr = e.Stack.Close()
-		close(e.stop)
+		e.stop <- reason
 		e.keying.Wait()
 		e.cancel()
 		for _, f := range e.k.mail.close() {

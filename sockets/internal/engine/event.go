@@ -48,7 +48,7 @@ const (
 	EventTSNarrowed            // a child SA covers less than was asked for; Offers
 	EventUniqueKeep            // a new IKE SA was refused in favour of one with the same peer
 	EventUniqueReplace         // an IKE SA ended in favour of a new one with the same peer
-	EventShutdown              // the host is told to stop
+	EventShutdown              // the host is told to stop; or Err says why it does
 	EventKeepOnChildSAFailure  // an IKE SA stays although its first child SA failed
 
 	// What VICI has no word for.

@@ -60,7 +60,7 @@ func (k *keyer) ref() uint64 { k.lastRef++; return k.lastRef }
 
 // run is the keyer's goroutine. stop ends it once the peers were told, or after
 // closeGrace.
-func (k *keyer) run(stop <-chan struct{}) {
+func (k *keyer) run(stop <-chan error) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	var grace <-chan time.Time
@@ -83,10 +83,10 @@ func (k *keyer) run(stop <-chan struct{}) {
 			}
 		case <-timer.C:
 			k.tick(time.Now())
-		case <-stop:
+		case reason := <-stop:
 			stop = nil
 			grace = time.After(closeGrace)
-			k.shutdown(time.Now())
+			k.shutdown(time.Now(), reason)
 		case <-grace:
 			return
 		}
@@ -198,9 +198,9 @@ func (k *keyer) add(now time.Time, m *ike.Machine, key gate.Key, c *Conn, path i
 }
 
 // shutdown deletes all SAs and tells the peers (RFC 7296, Section 1.4.1).
-func (k *keyer) shutdown(now time.Time) {
+func (k *keyer) shutdown(now time.Time, reason error) {
 	k.stopping = true
-	k.report(now, Event{Kind: EventShutdown})
+	k.report(now, Event{Kind: EventShutdown, Err: reason})
 	all := make([]*ikeSA, 0, len(k.sas))
 	for _, s := range k.sas {
 		all = append(all, s)
