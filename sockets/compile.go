@@ -55,29 +55,6 @@ func bad(err error, path ...string) error {
 	return &ConfigError{Path: strings.Join(path, "."), Err: err}
 }
 
-// Check says what is wrong with a Config, without starting anything, and warns of what is
-// allowed but hardly meant.
-func (c Config) Check() (warnings []string, err error) {
-	key, err := c.key()
-	if err != nil {
-		return nil, err
-	}
-	out, err := compile(&c, key, c.caps())
-	if err != nil {
-		return nil, err
-	}
-	warnings = out.PAD.Warnings()
-	if len(c.Connections)+len(c.Policies) == 0 {
-		warnings = append(warnings, "no connections and no policies: nothing passes this host")
-	}
-	for _, conn := range out.Conns {
-		if why := conn.PSK.Weak(); !conn.PSK.Empty() && why != "" {
-			warnings = append(warnings, "connection "+conn.Name+": "+why)
-		}
-	}
-	return warnings, nil
-}
-
 // key is the host's key, a fresh one if the Config has none.
 func (c *Config) key() (crypto.Signer, error) {
 	if c.Key == nil {

@@ -52,13 +52,6 @@ type File struct {
 
 type position struct{ line, column int }
 
-// A Forward is one port passed on.
-type Forward struct {
-	Network string // "tcp" or "udp"
-	Listen  string // forwards: local "addr:port"; expose: inner ":port" or "addr:port"
-	To      string // forwards: behind the tunnels; expose: local
-}
-
 // Load reads a file.
 func Load(path string, log *slog.Logger) (*File, error) {
 	f, err := os.Open(path)
@@ -118,10 +111,17 @@ func (r *reader) parse(path string, b []byte, log *slog.Logger) (out *File, err 
 	return d.file, nil
 }
 
-// Check compiles the host as New would, and puts a position to what is wrong.
+// Check compiles the host as New would, and puts positions to what is wrong with it or with
+// its forwards.
 func (f *File) Check() (warnings []string, err error) {
-	warnings, err = f.Host.Check()
-	return warnings, f.locate(err)
+	plan, err := f.Host.Plan()
+	if err != nil {
+		return nil, f.locate(err)
+	}
+	if err := f.checkForwards(plan); err != nil {
+		return nil, err
+	}
+	return plan.Warnings(), nil
 }
 
 // Locate puts the file's line and column to a *sockets.ConfigError.

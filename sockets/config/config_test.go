@@ -171,6 +171,19 @@ func TestRefused(t *testing.T) {
 		{"shorter life than the default of rekeying", "connections: {m: {children: {c: {remote_ts: \"fd00::/8\", life_time: 10m}}}}\n", "life_time: 10m0s is not longer than rekey_time, 1h0m0s"},
 		{"fewer bytes than rekeying", "connections: {m: {children: {c: {remote_ts: \"fd00::/8\", rekey_bytes: 10, life_bytes: 10}}}}\n", "life_bytes: 10 is not more than rekey_bytes, 10"},
 		{"no host's address", "addresses: [10.0.0.1/24, 127.0.0.1/8]\nconnections: {m: {children: {c: {remote_ts: 10.0.0.0/8}}}}\n", "127.0.0.1 can be no host's inside a tunnel"},
+		{"exposed on somebody else's address", reachable + "expose:\n  - {listen: \"10.7.7.7:80\", to: 80}\n", "f.yaml:4:14: expose[0].listen: 10.7.7.7 is none of our addresses inside the tunnels, [10.1.0.1]"},
+		{"exposed on an address that changes", "connections: {m: {}}\nexpose: [{listen: \"[fd62:746e:7300::1]:80\", to: 80}]\n", "f.yaml:2:19: expose[0].listen: fd62:746e:7300::1 is not ours inside the tunnels: without addresses and key our address is another at each start"},
+		{"exposed on a name", reachable + "expose: [{listen: \"sun:80\", to: 80}]\n", "expose[0].listen: sun is not in hosts, and there is no dns"},
+		{"to a name nobody knows", reachable + "forwards:\n  - {listen: 80, to: \"db:80\"}\n", "f.yaml:4:22: forwards[0].to: db is not in hosts, and there is no dns inside the tunnels to ask for it"},
+		{"to an address of no child", reachable + "forwards: {listen: 80, to: \"10.9.0.1:80\"}\n", "f.yaml:3:11: forwards[0].to: no child and no policy covers tcp from [10.1.0.1] to 10.9.0.1:80"},
+		{"to a port of no child", reachable + "forwards: [{listen: 80, to: \"10.3.0.1:80\"}]\n", "covers tcp from [10.1.0.1] to 10.3.0.1:80"},
+		{"by a protocol of no child", reachable + "forwards: [{listen: 80, to: \"10.3.0.1:443\", protocol: udp}]\n", "covers udp from [10.1.0.1] to 10.3.0.1:443"},
+		{"to a name whose address is of no child", reachable + "hosts: {db: 10.9.0.1}\nforwards: [{listen: 80, to: \"db:80\"}]\n", "covers tcp from [10.1.0.1] to 10.9.0.1:80"},
+		{"to another family", reachable + "forwards: [{listen: 80, to: \"[fd00::1]:80\"}]\n", "no address of ours inside the tunnels, [10.1.0.1], is of the family of fd00::1"},
+		{"to what is blocked", reachable + "policies: {no-db: {remote_ts: 10.2.0.9, policy: block}}\nforwards: [{listen: 80, to: \"10.2.0.9:80\"}]\n", "forwards[0].to: policy no-db blocks tcp to 10.2.0.9:80"},
+		{"to this machine", "connections: {m: {remote: {owns: any}, children: {c: {remote_ts: 0.0.0.0/0}}}}\naddresses: 10.1.0.1\nforwards: [{listen: 80, to: 81}]\n", "forwards[0].to: 127.0.0.1 is nowhere behind the tunnels"},
+		{"to a port alone", reachable + "forwards: [{listen: 80, to: \":81\"}]\n", "forwards[0].to: no address behind the tunnels"},
+		{"name server of no child", reachable + "dns: [10.2.0.53, 10.9.0.53]\n", "f.yaml:3:18: dns[1]: no child and no policy covers udp"},
 		{"listens twice", "listen: [4500, \":4500\"]\n", `f.yaml:1:16: listen[1]: ":4500" is given twice`},
 		{"ike version 1", "connections: {m: {version: 1}}\n", "only 2"},
 		{"clear without a wire for it", "policies: {p: {policy: clear}}\n", "clear"},
@@ -202,6 +215,52 @@ func TestRefused(t *testing.T) {
 				t.Errorf("%q has no place in the file", err)
 			}
 		})
+	}
+}
+
+// reachable is a host that reaches something.
+const reachable = `addresses: [10.1.0.1/24]
+connections: {m: {remote: {owns: any}, children: {c: {local_ts: 10.1.0.0/24, remote_ts: [10.2.0.0/24, "10.3.0.0/24[tcp/443]"]}}}}
+`
+
+// TestGoodForwards: what may work is not refused.
+func TestGoodForwards(t *testing.T) {
+	for _, text := range []string{
+		"forwards: [{listen: 80, to: \"10.2.0.1:80\"}, {listen: 81, to: \"10.3.0.1:443\"}, {listen: 82, to: \"10.2.0.1:82\", protocol: udp}]\n",
+		"forwards: [{listen: 80, to: \"10.1.0.1:80\"}]\n",
+		"hosts: {db: [10.9.0.1, 10.2.0.1]}\nforwards: [{listen: 80, to: \"db:80\"}]\n",
+		"dns: 10.2.0.53\nforwards: [{listen: 80, to: \"db:80\"}]\n",
+		"expose: [{listen: 80, to: 80}, {listen: \"10.1.0.1:81\", to: 81}, {listen: \"0.0.0.0:82\", to: \"db:82\"}, {listen: \"10.1.0.1:83\", to: 83, protocol: udp}]\n",
+		"hosts: {sun: 10.1.0.1}\nexpose: [{listen: \"sun:80\", to: 80}]\n",
+	} {
+		f, err := Parse("f.yaml", []byte(reachable+text), nil)
+		if err == nil {
+			_, err = f.Check()
+		}
+		if err != nil {
+			t.Errorf("%s%v", text, err)
+		}
+	}
+	f, err := Parse("f.yaml", []byte("connections: {m: {}}\nforwards: [{listen: 80, to: \"[fd62:746e:7300::1]:80\"}]\n"), nil)
+	if err == nil {
+		_, err = f.Check()
+	}
+	if err != nil {
+		t.Errorf("to a key's address: %v", err)
+	}
+}
+
+// TestForeignChildIsWarnedOf: a child for others' traffic is a gateway's, or a mistake.
+func TestForeignChildIsWarnedOf(t *testing.T) {
+	for addrs, want := range map[string]string{"10.1.0.1/24": "", "10.4.0.1/24": "connection m: child c: local_ts 10.1.0.0/24 has none of our addresses inside the tunnels, [10.4.0.1]"} {
+		f, err := Parse("f.yaml", []byte("addresses: "+addrs+"\nconnections: {m: {remote: {auth: psk, id: b}, local: {auth: psk, id: a}, children: {c: {local_ts: 10.1.0.0/24, remote_ts: 10.2.0.0/24}}}}\nsecrets: {ike: {secret: a secret of more than sixteen octets}}\n"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		warnings, err := f.Check()
+		if err != nil || len(warnings) != min(1, len(want)) || !strings.Contains(strings.Join(warnings, ""), want) {
+			t.Errorf("%s: %q, %v", addrs, warnings, err)
+		}
 	}
 }
 

@@ -445,36 +445,6 @@ func (d *decoder) manual(n node) *spd.Manual {
 	return m
 }
 
-func (d *decoder) forwards(n node, outward bool) []Forward {
-	var out []Forward
-	taken := map[Forward]string{}
-	for _, i := range n.items() {
-		f := Forward{Network: "tcp"}
-		i.fields(map[string]func(node){
-			"listen": func(n node) { f.Listen = d.hostPort(n, true) },
-			"to":     func(n node) { f.To = d.hostPort(n, false) },
-			"protocol": func(n node) {
-				f.Network = choice(n, map[string]string{"tcp": "tcp", "udp": "udp"})
-			},
-		})
-		if f.Listen == "" || f.To == "" {
-			d.r.failf(i, "listen and to are needed")
-			continue
-		}
-		if outward && strings.HasPrefix(f.Listen, ":") {
-			// A port open to everybody is a hole into the tunnel: it must be said.
-			f.Listen = "127.0.0.1" + f.Listen
-		}
-		at := Forward{Network: f.Network, Listen: f.Listen}
-		if other := taken[at]; other != "" && !strings.HasSuffix(at.Listen, ":0") {
-			d.r.failf(i, "%s listens on %s %s already", other, f.Network, f.Listen)
-		}
-		taken[at] = i.path
-		out = append(out, f)
-	}
-	return out
-}
-
 // hostPort reads "host:port"; a bare port is ":port" to listen on, and local to go to.
 func (d *decoder) hostPort(n node, listen bool) string {
 	w := n.text()

@@ -151,7 +151,8 @@ func TestOnDemand(t *testing.T) {
 			s := r.setup
 			// One child here, two there: each packet has to find its own.
 			s.child = "rekey_time: 3s, life_time: 30s, rand_time: 1ms"
-			s.rewrite = strings.NewReplacer(`remote_ts: ["10.2.0.0/24"]`, "remote_ts: [10.2.0.0/24, 10.3.0.0/24]", "children {\n", "children {\n other {\n local_ts = 10.3.0.0/24\n remote_ts = 10.1.0.1/32\n esp_proposals = aes256gcm16\n }\n")
+			s.farTS, s.swanFar = "10.2.0.0/24,10.3.0.0/24", "10.2.0.0/24"
+			s.rewrite = strings.NewReplacer("children {\n", "children {\n other {\n local_ts = 10.3.0.0/24\n remote_ts = 10.1.0.1/32\n esp_proposals = aes256gcm16\n }\n")
 			w := s.start(t, smallWeb())
 			row := report.Row(t, peer, "on demand: the packet's selectors choose charon's child, "+r.name, s.role(), s.suite())
 			for _, x := range []struct{ url, ts, packet string }{

@@ -4,9 +4,11 @@ package interop_test
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,7 +54,7 @@ type setup struct {
 	swanMore          string // more of strongSwan's strongswan.conf, in its charon section
 	conn              string // more of our connection, as YAML lines
 	child             string // more of our child net, as YAML in one line
-	nearTS, farTS     string // selectors as we know them; the inner addresses
+	nearTS, farTS     string // selectors as we know them, commas between them; the inner addresses
 	swanNear, swanFar string // as strongSwan knows them, where they differ
 	two               bool   // a second child to farOther
 	yaml              string // more of our file
@@ -253,12 +255,21 @@ func (s setup) btnsConf() string {
 	}
 	p("forwards:")
 	p("  - {listen: %q, to: %q}", forwardWeb, farInner+":80")
-	p("  - {listen: %q, to: %q}", forwardTwo, farOther+":80")
+	if s.two || s.covers(farOther) {
+		p("  - {listen: %q, to: %q}", forwardTwo, farOther+":80")
+	}
 	p("  - {listen: %q, to: %q, protocol: udp}", forwardEcho, farInner+":7")
 	p("expose:")
 	p("  - {listen: 80, to: %q}", localWeb)
 	p("%s", s.yaml)
 	return b.String()
+}
+
+// covers tells whether the child net leads to an address.
+func (s setup) covers(addr string) bool {
+	return slices.ContainsFunc(strings.Split(s.farTS, ","), func(w string) bool {
+		return netip.MustParsePrefix(w).Contains(netip.MustParseAddr(addr))
+	})
 }
 
 // page fetches the page through a forward, from our host.
