@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 
@@ -14,7 +15,7 @@ func checkCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "check -c FILE", Short: "Say what is wrong with a configuration file", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := config.Load(file, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+			f, err := load(cmd.Context(), file, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
 			if err != nil {
 				return err
 			}
@@ -32,6 +33,26 @@ func checkCmd() *cobra.Command {
 	}
 	configFlag(cmd, &file)
 	return cmd
+}
+
+// load reads a configuration file until somebody wishes to stop: who writes to a pipe may
+// take for ever.
+func load(ctx context.Context, path string, log *slog.Logger) (*config.File, error) {
+	type result struct {
+		f   *config.File
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		f, err := config.Load(path, log)
+		done <- result{f, err}
+	}()
+	select {
+	case r := <-done:
+		return r.f, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 func configFlag(cmd *cobra.Command, file *string) {

@@ -28,9 +28,10 @@ import (
 	"github.com/btns-go/btns/sockets/config"
 )
 
-// TestMain is the demo's two hosts too, which the demo starts from its own binary.
+// TestMain is the command itself too: the demo starts its two hosts from its own binary, and
+// tests send signals to processes.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == "demo-host" {
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-test.") {
 		main()
 		return
 	}

@@ -31,6 +31,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once, whatever keeps it
 	err := interrupted(ctx, root().ExecuteContext(ctx))
 	stop()
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +26,7 @@ func upCmd() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			level := new(slog.LevelVar)
 			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level}))
-			f, err := config.Load(file, log)
+			f, err := load(cmd.Context(), file, log)
 			if err != nil {
 				return err
 			}
@@ -57,9 +58,13 @@ func upCmd() *cobra.Command {
 }
 
 // openKeyLog opens a file that only its owner may read, whatever its mode was. A pipe or a
-// device is everybody's: its mode is left alone.
+// device is everybody's: its mode is left alone. A pipe's reader has to be there first,
+// nobody waits for it.
 func openKeyLog(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|syscall.O_NONBLOCK, 0o600)
+	if errors.Is(err, syscall.ENXIO) {
+		return nil, fmt.Errorf("nobody reads from %s", path)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -52,8 +52,11 @@ type File struct {
 
 type position struct{ line, column int }
 
-// Load reads a file.
+// Load reads a regular file, or a descriptor as /dev/stdin.
 func Load(path string, log *slog.Logger) (*File, error) {
+	if err := regular(path); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)

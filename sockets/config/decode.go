@@ -108,22 +108,38 @@ func (d *decoder) path(p string) string {
 	return filepath.Join(d.dir, p)
 }
 
+// keyFile reads the path of a file with a key.
+func (d *decoder) keyFile(n node) (string, error) {
+	p := d.path(n.text())
+	if err := regular(p); err != nil {
+		return "", &auth.KeyFileError{Path: p, Err: err}
+	}
+	return p, nil
+}
+
 func (d *decoder) privateKey(n node) crypto.Signer {
 	if n.absent() {
 		return nil
 	}
-	key, err := auth.LoadPrivateKey(d.path(n.text()), d.log)
-	if err != nil {
-		d.r.fail(n, err)
-		return nil
+	path, err := d.keyFile(n)
+	if err == nil {
+		var key crypto.Signer
+		if key, err = auth.LoadPrivateKey(path, d.log); err == nil {
+			return key
+		}
 	}
-	return key
+	d.r.fail(n, err)
+	return nil
 }
 
 func (d *decoder) publicKeys(n node) []crypto.PublicKey {
 	var out []crypto.PublicKey
 	for _, i := range n.items() {
-		spki, err := auth.LoadPublicKey(d.path(i.text()))
+		var spki []byte
+		path, err := d.keyFile(i)
+		if err == nil {
+			spki, err = auth.LoadPublicKey(path)
+		}
 		if err != nil {
 			d.r.fail(i, err)
 			continue
@@ -223,7 +239,11 @@ func (d *decoder) secretsSection(n node) {
 				read(n, psk, err)
 			},
 			"file": func(n node) {
-				psk, err := auth.LoadPSK(d.path(n.text()), d.log)
+				var psk auth.PSK
+				path, err := d.keyFile(n)
+				if err == nil {
+					psk, err = auth.LoadPSK(path, d.log)
+				}
 				read(n, psk, err)
 			},
 		})
