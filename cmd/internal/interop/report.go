@@ -58,6 +58,18 @@ func (p *Row) Note(format string, args ...any) {
 	p.notes = append(p.notes, strings.ReplaceAll(fmt.Sprintf(format, args...), `\"`, `"`))
 }
 
+// Lacking returns those of the scenarios, each "role: words of the scenario", that no row has.
+func (r *Report) Lacking(scenarios []string) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(scenarios), func(s string) bool {
+		role, words, _ := strings.Cut(s, ": ")
+		return slices.ContainsFunc(r.rows, func(p *Row) bool {
+			return (p.role == role || p.role == "both") && strings.Contains(p.scenario, words)
+		})
+	})
+}
+
 // Write prints the table.
 func (r *Report) Write(w io.Writer) error {
 	r.mu.Lock()
