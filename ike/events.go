@@ -37,7 +37,7 @@ type Established struct {
 	Suite          suite.IKE
 	Path           Path
 	Encap          bool // ESP goes in UDP: a NAT was found or one was faked
-	LocalNAT       bool // the peer sees another address than ours (or we faked it)
+	LocalNAT       bool // the peer sees another address than ours; never one that we faked
 	RemoteNAT      bool // the peer's address is translated (or it faked it)
 	InitialContact bool // the peer says that this is its only SA with us: close its others
 	Peer           any  // VerifyResult.Peer

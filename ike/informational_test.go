@@ -291,18 +291,5 @@ func TestADV_F18_ROW_50_PathFollowsAuthenticFreshMessages(t *testing.T) {
 	if moved != 1 {
 		t.Errorf("%d PathChanged", moved)
 	}
-	// The end behind the NAT does not follow.
-	before := e.M.Path()
-	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
-		if d.From.Addr() == b.Addr.Addr() {
-			d.From = attacker
-		}
-		return []iketest.Datagram{d}
-	}
-	e.Do(func(m *ike.Machine) { m.CheckLiveness(s.Now) })
-	s.Run(time.Second, nil)
-	if e.M.Path() != before {
-		t.Errorf("the end behind the NAT moved to %v", e.M.Path())
-	}
 	clean(t, s)
 }

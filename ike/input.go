@@ -295,34 +295,6 @@ func (m *Machine) refuseResponse(now time.Time, e wire.ExchangeType, bad *wire.P
 	m.abort(now, m.mismatch(e, "response", "a well-formed message", bad.Error(), bad), 0)
 }
 
-// moved follows a peer behind a NAT whose mapping changed (RFC 7296, Section
-// 2.23). The message is fresh and authentic.
-func (m *Machine) moved(path Path) {
-	if path == m.path {
-		return
-	}
-	switch {
-	case m.state == StateHalfOpen:
-		// The initiator may move to port 4500 with its IKE_AUTH.
-		m.path = path
-	case m.path.Local.Addr().IsUnspecified() || !m.path.Local.IsValid():
-		// The wire picked our address; now we know which.
-		m.path.Local = path.Local
-	}
-	if !m.has(flagRemoteNAT) || m.has(flagLocalNAT) || path == m.path {
-		return
-	}
-	switch m.state {
-	case StateEstablished:
-		m.path = path
-		m.emit(&PathChanged{Path: path})
-	case StateDeleting, StateReplaced:
-		m.path = path // for what is still to be sent
-	case StateClosed, StateIdle, StateInitKey, StateInitSent, StateInitDone, StateAuthSent, StateAuthCheck,
-		StateInitBusy, StateHalfOpen, StateAuthBusy, StateLinger:
-	}
-}
-
 // errorNotify returns the first error notify.
 func errorNotify(ps []wire.Payload) *wire.Notify {
 	for _, p := range ps {

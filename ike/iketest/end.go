@@ -195,6 +195,7 @@ func (e *End) carryOut(o ike.Output) {
 	case *ike.Repeated:
 		e.Repeated = append(e.Repeated, o.Request)
 	case *ike.PathChanged:
+		e.follow(o.Path)
 	case *ike.KeyLog:
 		if o.IKE != nil {
 			e.Keys = o.IKE
@@ -263,10 +264,21 @@ func (e *End) rekeyed(o *ike.Rekeyed) {
 	for _, c := range n.Children {
 		c.End = n
 	}
+	n.follow(o.Path)
 	for _, x := range []*End{old, n} {
 		if x != e {
 			x.input(func() {})
 		}
+	}
+}
+
+// follow has the child SAs use another path.
+func (e *End) follow(p ike.Path) {
+	if p != e.M.Path() {
+		e.fail("says that its path is %v, but it is %v", p, e.M.Path())
+	}
+	for _, c := range e.Children {
+		c.Path = p
 	}
 }
 

@@ -180,7 +180,8 @@ func (h *Host) outsidePort(p uint16) uint16 {
 	return p ^ 0x4000 ^ h.mapping
 }
 
-// Rebind makes the NAT in front of the host forget: from now on it shows other ports.
+// Rebind makes the NAT in front of the host forget: from now on it shows other ports, and what
+// comes for the old ones is lost.
 func (h *Host) Rebind() { h.mapping = uint16(h.rand.Uint32()) & 0x3f00 }
 
 // Crash makes the host forget everything it knew, without a word, and start again.
@@ -199,7 +200,9 @@ func (h *Host) Crash() {
 func (h *Host) receives(d Datagram) (ike.Path, bool) {
 	switch {
 	case h.Outside.IsValid() && d.To.Addr() == h.Outside:
-		return path(netip.AddrPortFrom(h.Addr.Addr(), h.outsidePort(d.To.Port())), d.From), true
+		port := h.outsidePort(d.To.Port())
+		mapped := h.KeepPorts || port == h.Addr.Port() || port == wire.PortNATT
+		return path(netip.AddrPortFrom(h.Addr.Addr(), port), d.From), mapped
 	case !h.Outside.IsValid() && d.To.Addr() == h.Addr.Addr():
 		return path(d.To, d.From), true
 	}
@@ -208,6 +211,11 @@ func (h *Host) receives(d Datagram) (ike.Path, bool) {
 
 // send puts a machine's datagram on the network.
 func (h *Host) send(p ike.Path, b []byte) {
+	h.Sim.send(Datagram{From: h.Source(p), To: p.Remote, Data: bytes.Clone(b)})
+}
+
+// Source is where others see what leaves along a path come from.
+func (h *Host) Source(p ike.Path) netip.AddrPort {
 	from := p.Local
 	if !from.IsValid() || from.Addr().IsUnspecified() {
 		from = h.Addr
@@ -215,7 +223,7 @@ func (h *Host) send(p ike.Path, b []byte) {
 	if h.Outside.IsValid() {
 		from = netip.AddrPortFrom(h.Outside, h.outsidePort(from.Port()))
 	}
-	h.Sim.send(Datagram{From: from, To: p.Remote, Data: bytes.Clone(b)})
+	return from
 }
 
 // datagram is the receive path: gate, then the machine. The buffer is overwritten

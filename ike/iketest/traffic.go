@@ -3,7 +3,6 @@ package iketest
 import (
 	"bytes"
 	"encoding/binary"
-	"net/netip"
 	"time"
 
 	"github.com/btns-go/btns/esp"
@@ -159,7 +158,7 @@ func (h *Host) seal(c *Child, n uint32) {
 	}
 	s.sealed[iv] = true
 	s.Traffic.Sealed++
-	s.carry(Datagram{From: netip.AddrPortFrom(h.Addr.Addr(), 4500), To: netip.AddrPortFrom(c.End.M.Path().Remote.Addr(), 4500), Data: b, esp: true})
+	s.carry(Datagram{From: h.Source(c.Path), To: c.Path.Remote, Data: b, esp: true})
 }
 
 // opened takes in an ESP packet.
@@ -185,6 +184,7 @@ func (h *Host) opened(p ike.Path, b []byte) {
 			return
 		}
 	}
+	top := c.opener.Highest()
 	k := []esp.Packet{{Buf: b, Len: len(b)}}
 	if c.opener.Open(&h.plane.worker, k); k[0].Drop != esp.Pass {
 		s.Traffic.Unsealed++
@@ -211,6 +211,9 @@ func (h *Host) opened(p ike.Path, b []byte) {
 	c.heard = true
 	c.End.input(func() {
 		c.End.M.Heard(s.Now, c.InSPI)
+		if c.opener.Highest() > top {
+			c.End.M.Moved(s.Now, p)
+		}
 		if first {
 			c.End.M.FirstInbound(s.Now, c.InSPI)
 		}
