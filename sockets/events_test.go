@@ -737,7 +737,7 @@ func testEventsOfRestart(t *testing.T, s *scene) {
 func testEventsOfUnique(t *testing.T, s *scene) {
 	s.b.Connections[0].Unique = UniqueKeep
 	s.a.Connections[0].ReauthTime, s.a.Connections[0].OverTime = 500*time.Millisecond, 20*time.Second
-	s.behindNAT().rebind()
+	s.behindNAT().Rebind(1)
 	e := s.diaryB.await(EventUniqueKeep, nil, "[fqdn:a.example]", "it has an IKE SA from ")
 	var unique *UniqueError
 	if !errors.As(e.Err, &unique) || e.Peer.Remote != "fqdn:a.example" || e.Unauthenticated {
@@ -762,24 +762,26 @@ func testEventsOfReauth(t *testing.T, s *scene) {
 }
 
 // behindNAT has a come to b from behind a NAT.
-func (s *scene) behindNAT() *nat {
+func (s *scene) behindNAT() *tuntest.NATWire {
 	s.t.Helper()
-	s.b.Listen = []string{"127.0.0.1:0"}
-	s.hostB, s.diaryB = s.host("b", "", s.b)
-	n := newNAT(s.t, s.hostB.LocalAddr())
-	s.a.Listen = []string{"127.0.0.1:0"}
-	s.a.Connections[0].RemoteAddrs = []string{n.inside.LocalAddr().String()}
+	s.hostB, s.diaryB = s.host("b", addrB, s.b)
+	w, err := s.net.ListenBehind(netip.MustParseAddrPort("10.0.0.1:4500"),
+		netip.MustParseAddrPort("198.51.100.1:1001"), netip.MustParseAddrPort("198.51.100.1:1002"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.a.Wire = w
 	s.hostA, s.diaryA = s.host("a", "", s.a)
 	if err := s.initiate(); err != nil {
 		s.t.Fatal(err)
 	}
-	return n
+	return w
 }
 
 func testEventsOfMove(t *testing.T, s *scene) {
 	n := s.behindNAT()
 	before := s.diaryB.await(EventIKEUpDown, isUp).IKE.Remote
-	n.rebind()
+	n.Rebind(1)
 	echo(t, s.hostB, ":7")
 	roundTrip(t, dial(t, s.hostA, "tcp", "10.2.0.1:7"), []byte("from elsewhere"))
 	e := s.diaryB.await(EventIKEUpdate, nil, "moved", before.String())

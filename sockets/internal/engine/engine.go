@@ -323,17 +323,24 @@ func (k *keyer) silent(now time.Time, c *datapath.Child) {
 	}
 }
 
-// moved follows a peer whose packets come from elsewhere, which only a NAT in between
-// explains (RFC 7296, Section 2.23). The packet was authentic and the newest of its SA.
+// moved tells the machine that a child's newest packet, which was authentic, came over another
+// path. Whether the peer is followed there is the machine's to say, with PathChanged (RFC
+// 7296, Section 2.23).
 func (k *keyer) moved(now time.Time, c *datapath.Child, p tun.Path) {
-	s := k.owner(c)
-	if s == nil || s.est == nil || !s.est.Encap || !s.est.RemoteNAT {
-		return
+	if s := k.owner(c); s != nil {
+		s.m.Moved(now, ike.Path(p))
+		k.drain(now, s)
 	}
-	e := s.childEvent(EventIKEUpdate, c)
-	e.IKE.Local, e.IKE.Remote, e.IKE.OldRemote = p.Local, p.Remote, c.CurrentPath().Remote
-	k.dp.SetPath(c, p)
-	k.report(now, e)
+}
+
+// follow has all that the SA sends go along a path, ESP as well.
+func (k *keyer) follow(s *ikeSA, path ike.Path) {
+	s.path = path
+	for _, c := range s.children {
+		if p := espPath(s.est.Encap, path); p != c.CurrentPath() {
+			k.dp.SetPath(c, p)
+		}
+	}
 }
 
 // owner is the IKE SA of a child that is still installed.

@@ -161,13 +161,10 @@ func (k *keyer) carryOut(now time.Time, s *ikeSA, o ike.Output) {
 	case *ike.RekeyFailed:
 		k.rekeyFailed(now, s, o)
 	case *ike.PathChanged:
-		old := s.path
-		s.path = o.Path
-		for _, c := range s.children {
-			k.dp.SetPath(c, espPath(c.CurrentPath().Native(), o.Path))
-		}
+		old := s.path.Remote
+		k.follow(s, o.Path)
 		e := s.event(EventIKEUpdate)
-		e.IKE.OldRemote = old.Remote
+		e.IKE.OldRemote = old
 		k.report(now, e)
 	case *ike.Unverified:
 		s.claimed = o.Err

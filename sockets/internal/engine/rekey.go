@@ -31,8 +31,9 @@ func (k *keyer) rekeyed(now time.Time, s *ikeSA, o *ike.Rekeyed) {
 	}
 	est := *from.est
 	est.Role, est.SPIi, est.SPIr, est.Suite, est.Path = o.Role, o.SPIi, o.SPIr, o.Suite, o.Path
-	to.est, to.up, to.path, to.next = &est, now, o.Path, false
+	to.est, to.up, to.next = &est, now, false
 	to.children, from.children = from.children, to.children
+	k.follow(to, o.Path)
 	for spi := range to.children {
 		k.byChild[spi] = to
 	}
