@@ -115,6 +115,9 @@ func (c *Child) CurrentPath() tun.Path {
 	return c.Path
 }
 
+// Narrow reports whether the child is as narrow as one flow: what a latch on it is bound to is its one suite.
+func (c *Child) Narrow() bool { _, one := oneFlow(c.Pair); return one }
+
 // Removed reports whether the child was removed: nothing passes under it any more.
 func (c *Child) Removed() bool { return c.gone.Load() }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/btns-go/btns/esp"
@@ -108,6 +109,9 @@ func (k *keyer) fit(now time.Time, p *peer, cc *ChildConf, pair ts.Pair, w *ike.
 		return refused(wire.NotifyNoProposalChosen), &ModeError{p.canonical, cc.Name}
 	}
 	ours := cc.ESP
+	if s := k.byChild[w.Rekey]; s != nil {
+		ours = cc.again(s.children[w.Rekey])
+	}
 	if w.First {
 		ours = suite.WithoutKE(ours) // RFC 7296, Section 1.2: IKE_AUTH has no key exchange of its own
 	}
@@ -143,7 +147,11 @@ func (k *keyer) clear(now time.Time, p *peer, pair ts.Pair, params *latch.Params
 			return pair, &TakenError{p.canonical, pair.Remote.String(), other}
 		}
 	}
-	conflicts := k.latches.Conflicts(pair, *params)
+	// Another suite alone is no conflict: a narrow SA beside a wide one is what a flow that
+	// names its suite gets (RFC 5660, Section 2.1), and its latch keeps it off the wide one.
+	conflicts := slices.DeleteFunc(k.latches.Conflicts(pair, *params), func(l *latch.Latch) bool {
+		return latch.Congruent(l.Params(), params, []string{params.Suite})
+	})
 	if len(conflicts) == 0 {
 		return pair, nil
 	}
@@ -196,9 +204,8 @@ func (k *keyer) installInbound(now time.Time, s *ikeSA, o *ike.ChildInbound) {
 	err := k.dp.InstallInbound(c, esp.Key(o.Key))
 	o.Key.Zero()
 	if err != nil {
-		// The SPI is reserved and the suite was chosen from what we can do: this is a bug
-		// here, and the SA must not stand with one direction only.
-		k.childFails(now, s, o.Name, nil, err)
+		k.dp.ReleaseSPI(o.InSPI)
+		k.uninstalled(now, s, &o.Child, err)
 		return
 	}
 	s.children[o.InSPI] = c
@@ -208,14 +215,13 @@ func (k *keyer) installInbound(now time.Time, s *ikeSA, o *ike.ChildInbound) {
 }
 
 func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
+	defer o.Key.Zero()
 	c := s.children[o.InSPI]
 	if c == nil {
 		return
 	}
-	err := k.dp.InstallOutbound(c, o.OutSPI, esp.Key(o.Key))
-	o.Key.Zero()
-	if err != nil {
-		k.childFails(now, s, o.Name, nil, err)
+	if err := k.dp.InstallOutbound(c, o.OutSPI, esp.Key(o.Key)); err != nil {
+		k.uninstalled(now, s, &o.Child, err)
 		return
 	}
 	k.byOut[o.OutSPI] = o.InSPI
@@ -233,6 +239,14 @@ func (k *keyer) installOutbound(now time.Time, s *ikeSA, o *ike.ChildOutbound) {
 	if s.yields {
 		s.m.DeleteChild(now, o.InSPI) // we had asked for it before; drain, which called us, carries it out
 	}
+}
+
+// uninstalled gives up a child SA of which a half could not be installed. Its SPI is reserved
+// and its suite one that we can do, so there is a bug here; but the SA must not stand with one
+// direction only, nor at the peer alone.
+func (k *keyer) uninstalled(now time.Time, s *ikeSA, c *ike.Child, err error) {
+	k.childFailed(now, s, &ike.ChildFailed{Ref: c.Ref, Name: c.Name, Err: err})
+	s.m.DeleteChild(now, c.InSPI) // drain, which called us, carries it out
 }
 
 // answered ends the acquire that child c came for, and those behind it that it serves. A

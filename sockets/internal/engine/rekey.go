@@ -66,8 +66,8 @@ func (k *keyer) wake(now time.Time, m *ike.Machine) {
 // rekeyChild gives a machine what it takes to replace a child SA.
 func (k *keyer) rekeyChild(now time.Time, s *ikeSA, w *ike.WorkRekey) {
 	r := &ike.RekeyResult{}
-	if cc := k.confs[w.Name]; cc != nil {
-		r.Proposals, r.Terms = cc.ESP, cc.Terms
+	if cc, c := k.confs[w.Name], s.children[w.InSPI]; cc != nil && c != nil {
+		r.Proposals, r.Terms = cc.again(c), cc.Terms
 	}
 	r.SPI, r.Err = k.dp.ReserveSPI()
 	if k.stopping && r.Err == nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/btns-go/btns/esp"
 	"github.com/btns-go/btns/ike/wire"
+	"github.com/btns-go/btns/sockets/internal/datapath"
 )
 
 // suites are the names of all suites that ESP proposals allow: what a latch on a wide SA
@@ -41,6 +42,25 @@ func eachSuite(p wire.Proposal, f func(encr, integ *wire.Transform, name string)
 			}
 		}
 	}
+}
+
+// again are the proposals for what replaces child SA c: its suite before all others (RFC 7296,
+// Section 2.8: not other algorithms), with the groups that the configuration has for it. The
+// others are those that latches on c go on with: none if c is narrow (RFC 5660, Section 2.1;
+// LATCH-18). Only where the configuration allows nothing of that any more, all that it allows.
+func (cc *ChildConf) again(c *datapath.Child) []wire.Proposal {
+	own := c.Suite.String()
+	out := onlySuites(cc.ESP, []string{own})
+	if !c.Narrow() {
+		out = append(out, onlySuites(cc.ESP, slices.DeleteFunc(slices.Clone(cc.suites), func(name string) bool {
+			s, err := esp.ParseSuite(name)
+			return name == own || err != nil || s.Confidential() != c.Suite.Confidential()
+		}))...)
+	}
+	if len(out) == 0 {
+		return cc.ESP
+	}
+	return out
 }
 
 // onlySuites are the proposals with nothing but the suites wanted, which a socket named
