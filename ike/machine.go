@@ -224,6 +224,7 @@ func (m *Machine) LocalSPI() uint64 {
 func (m *Machine) Next() (Output, bool) {
 	if m.head == len(m.outq) {
 		m.outq, m.head = nil, 0
+		m.flags &^= flagVerified // what was being handled is over
 		return nil, false
 	}
 	o := m.outq[m.head]

@@ -43,7 +43,11 @@ type End struct {
 	verified          bool // some WorkVerify was answered with OK
 	decided           int  // WorkDecide answered with accept
 	bytesIn, bytesOut int
-	forger            *forger
+	keys              map[uint64]*ike.IKEKeys // by responder's SPI: one for each response to IKE_SA_INIT
+	forgers           map[uint64]*forger
+	silent            bool // the datagram was dropped: nothing may come of it
+	acts              acts
+	executed          map[uint32]bool // requests, by message ID
 }
 
 // Child is a child SA as a data plane has it.
@@ -93,6 +97,7 @@ func (e *End) input(f func()) {
 
 func (e *End) carryOut(o ike.Output) {
 	h, s := e.Host, e.Host.Sim
+	e.act(o)
 	defer e.recovers(o)
 	if ev, ok := o.(ike.Event); ok {
 		e.Events = append(e.Events, ev)
@@ -198,7 +203,10 @@ func (e *End) carryOut(o ike.Output) {
 		e.follow(o.Path)
 	case *ike.KeyLog:
 		if o.IKE != nil {
-			e.Keys = o.IKE
+			if e.keys == nil {
+				e.keys = map[uint64]*ike.IKEKeys{}
+			}
+			e.Keys, e.keys[o.IKE.SPIr] = o.IKE, o.IKE
 		}
 	case *ike.Failed:
 		if e.Failed != nil || o.Err == nil {
@@ -314,7 +322,13 @@ func (e *End) sent(o *ike.Send) {
 		at += 4
 	}
 	k := ivKey{h.SPIi, h.SPIr, h.Flags.Initiator(), string(o.Data[at : at+8])}
-	if old, ok := s.ivs[k]; ok && !bytes.Equal(old, o.Data) {
+	switch old, ok := s.ivs[k]; {
+	case !ok:
+		s.Judged.IVs++
+		e.acts.answered = e.acts.answered || h.Flags.Response()
+	case !bytes.Equal(old, o.Data):
+		s.Judged.Reused++
+		e.acts.answered = e.acts.answered || h.Flags.Response()
 		e.fail("I4: IV %x used twice", k.iv)
 	}
 	s.ivs[k] = bytes.Clone(o.Data)

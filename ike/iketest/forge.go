@@ -58,11 +58,12 @@ type forger struct {
 	cache      map[string][]byte
 }
 
-func (s *Sim) forger(e *End) *forger {
-	if e.forger != nil || e.Keys == nil {
-		return e.forger
+// forger is the one for an end, with the keys of one responder's SPI; nil if it has none.
+func (s *Sim) forger(e *End, spir uint64) *forger {
+	k := e.keys[spir]
+	if f := e.forgers[spir]; f != nil || k == nil {
+		return f
 	}
-	k := e.Keys
 	ske, ska := k.SKei, k.SKai
 	if e.role == ike.Responder {
 		ske, ska = k.SKer, k.SKar
@@ -76,7 +77,10 @@ func (s *Sim) forger(e *End) *forger {
 		e.fail("forger: %v", err)
 		return nil
 	}
-	e.forger = f
+	if e.forgers == nil {
+		e.forgers = map[uint64]*forger{}
+	}
+	e.forgers[spir] = f
 	return f
 }
 
@@ -85,11 +89,7 @@ func (s *Sim) forger(e *End) *forger {
 // of Tap. IVs of changed messages repeat those of others: no test of I4 on the wire.
 func (s *Sim) Rewrite(change func(o *Opened) bool) {
 	s.Tap = func(d Datagram) []Datagram {
-		e := s.sender(d.Data)
-		if e == nil {
-			return []Datagram{d}
-		}
-		f := s.forger(e)
+		e, f := s.sender(d.Data)
 		if f == nil {
 			return []Datagram{d}
 		}
@@ -110,21 +110,23 @@ func (s *Sim) Rewrite(change func(o *Opened) bool) {
 	}
 }
 
-// sender finds the end that sent a protected message.
-func (s *Sim) sender(b []byte) *End {
+// sender finds the end that sent a protected message, and a forger with the keys it used:
+// an initiator has keys for every response to its IKE_SA_INIT that may be the true one.
+func (s *Sim) sender(b []byte) (*End, *forger) {
 	h, err := wire.ParseHeader(b)
 	if err != nil || h.Exchange == wire.ExchangeIKESAInit {
-		return nil
+		return nil, nil
 	}
 	for _, host := range s.hosts {
 		for _, e := range host.Ends {
-			i, r := e.M.SPIs()
-			if i == h.SPIi && r == h.SPIr && (e.role == ike.Initiator) == h.Flags.Initiator() {
-				return e
+			if i, _ := e.M.SPIs(); i == h.SPIi && (e.role == ike.Initiator) == h.Flags.Initiator() {
+				if f := s.forger(e, h.SPIr); f != nil {
+					return e, f
+				}
 			}
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 func (s *Sim) open(e *End, b []byte) *Opened {
@@ -136,7 +138,7 @@ func (s *Sim) open(e *End, b []byte) *Opened {
 	if !ok {
 		return nil
 	}
-	inner, err := s.forger(e).open.OpenMessage(b, enc)
+	inner, err := s.forger(e, m.SPIr).open.OpenMessage(b, enc)
 	if err != nil {
 		e.fail("forger: %v", err)
 		return nil
@@ -155,7 +157,11 @@ func (s *Sim) Seal(o *Opened) []byte {
 	if inner == nil {
 		first, inner = wire.AppendPayloads(nil, o.Payloads)
 	}
-	b, err := s.forger(o.From).seal.SealMessage(o.Header, first, inner, reader{o.From.Host.rand})
+	f := s.forger(o.From, o.Header.SPIr)
+	if f == nil { // an SPI that is a lie
+		f = s.forger(o.From, o.From.Keys.SPIr)
+	}
+	b, err := f.seal.SealMessage(o.Header, first, inner, reader{o.From.Host.rand})
 	if err != nil {
 		o.From.fail("forger: %v", err)
 	}
@@ -165,20 +171,27 @@ func (s *Sim) Seal(o *Opened) []byte {
 // Forge sends a message in an end's name, with its keys. Its machine knows nothing of
 // it. The header's SPIs and Initiator flag are filled in.
 func (s *Sim) Forge(e *End, h wire.Header, ps ...wire.Payload) {
-	h.SPIi, h.SPIr = e.M.SPIs()
-	if e.Keys != nil {
-		h.SPIi, h.SPIr = e.Keys.SPIi, e.Keys.SPIr
-	}
-	if e.role == ike.Initiator {
-		h.Flags |= wire.FlagInitiator
-	}
-	if s.forger(e) == nil {
-		e.fail("no keys to forge with")
+	if s.name(e, &h) == nil {
 		return
 	}
 	b := s.Seal(&Opened{From: e, Header: h, Payloads: ps})
 	p := e.M.Path()
 	s.Inject(Datagram{From: p.Local, To: p.Remote, Data: b})
+}
+
+// name fills in an end's SPIs and Initiator flag, and returns what seals with its keys.
+func (s *Sim) name(e *End, h *wire.Header) *forger {
+	if h.SPIi, h.SPIr = e.M.SPIs(); e.keys[h.SPIr] == nil && e.Keys != nil {
+		h.SPIr = e.Keys.SPIr
+	}
+	if e.role == ike.Initiator {
+		h.Flags |= wire.FlagInitiator
+	}
+	f := s.forger(e, h.SPIr)
+	if f == nil {
+		e.fail("no keys to forge with")
+	}
+	return f
 }
 
 // Flip returns a Tap that changes octet i of the nth datagram by x, in every copy of it.
@@ -208,8 +221,8 @@ func FixLength(b []byte) []byte {
 
 // Open opens a protected message with its sender's keys; nil if it can't.
 func (s *Sim) Open(b []byte) *Opened {
-	e := s.sender(b)
-	if e == nil || s.forger(e) == nil {
+	e, f := s.sender(b)
+	if f == nil {
 		return nil
 	}
 	return s.open(e, b)
@@ -229,14 +242,9 @@ func (s *Sim) ForgeFragment(e *End, h wire.Header, first wire.PayloadType, num, 
 // SealFragment closes one fragment in an end's name, with its keys; nil if it has none. The
 // header's SPIs and Initiator flag are filled in.
 func (s *Sim) SealFragment(e *End, h wire.Header, first wire.PayloadType, num, total uint16, inner []byte) []byte {
-	f := s.forger(e)
+	f := s.name(e, &h)
 	if f == nil {
-		e.fail("no keys to forge with")
 		return nil
-	}
-	h.SPIi, h.SPIr = e.Keys.SPIi, e.Keys.SPIr
-	if e.role == ike.Initiator {
-		h.Flags |= wire.FlagInitiator
 	}
 	b, err := f.seal.SealFragment(h, first, num, total, inner, reader{e.Host.rand})
 	if err != nil {

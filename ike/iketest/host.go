@@ -16,6 +16,9 @@ import (
 	"github.com/btns-go/btns/ike/wire"
 )
 
+// maxPerAddr is how many half-open SAs a host lets others have.
+const maxPerAddr = 1000
+
 // Host is one host: the engine's stand-in around its machines.
 type Host struct {
 	Sim  *Sim
@@ -95,7 +98,7 @@ func (s *Sim) AddHost(name string, addr string) *Host {
 	h.Config = ike.Config{Name: name, Proposals: MustIKE("aes256gcm16-prfsha256-x25519"),
 		Local: ike.Local{ID: wire.ID{IType: wire.IDFQDN, Data: []byte(name)}, Method: wire.AuthMethodPSK},
 		Rand:  reader{h.rand}, Counters: &h.Counters, KeyLog: true, Heirs: true}
-	g, err := gate.New(gate.Config{MaxPerAddr: 1000, MaxPerPrefix: 1000, InitRate: 1 << 20}, reader{h.rand}, s.Now)
+	g, err := gate.New(gate.Config{MaxPerAddr: maxPerAddr, MaxPerPrefix: maxPerAddr, InitRate: 1 << 20}, reader{h.rand}, s.Now)
 	if err != nil {
 		s.fail("%s: %v", name, err)
 	}
@@ -189,7 +192,7 @@ func (h *Host) Crash() {
 	h.Ends, h.live, h.SPIs = nil, nil, map[uint32]SPIState{}
 	clear(h.machines)
 	h.plane.waiting, h.plane.got = nil, nil
-	g, err := gate.New(gate.Config{MaxPerAddr: 1000, MaxPerPrefix: 1000, InitRate: 1 << 20}, reader{h.rand}, h.Sim.Now)
+	g, err := gate.New(gate.Config{MaxPerAddr: maxPerAddr, MaxPerPrefix: maxPerAddr, InitRate: 1 << 20}, reader{h.rand}, h.Sim.Now)
 	if err != nil {
 		h.Sim.fail("%s: %v", h.Name, err)
 	}
@@ -251,8 +254,7 @@ func (h *Host) datagram(p ike.Path, b []byte) {
 	case gate.Existing:
 		for _, e := range h.live {
 			if e.key() == v.Key {
-				e.bytesIn += len(b)
-				e.input(func() { e.M.Datagram(s.Now, p, b) })
+				e.datagram(p, b)
 				return
 			}
 		}

@@ -92,6 +92,46 @@ func TestJudgeSees(t *testing.T) {
 		{"other keys", "I11: keys of child SA", quiet(func(_ *Sim, _ *End, c *Child) { c.OutKey[0]++ })},
 		{"other selectors", "I11: selectors differ", quiet(func(_ *Sim, _ *End, c *Child) { c.Pair = Pair("10.9.0.0/16", "10.8.0.0/16") })},
 		{"other identities", "I11: IKE SAs differ", quiet(func(_ *Sim, e *End, _ *Child) { e.Established.LocalID.Data = []byte("mars") })},
+		{"a dropped datagram that counts", "I2: a datagram dropped as", func(_ *Sim, e *End, _ *Child) {
+			before := e.look()
+			e.Do(func(m *ike.Machine) { m.CheckLiveness(e.Host.Sim.Now) })
+			e.dropped(ike.DropICV, before)
+		}},
+		{"an answer to a dropped datagram", "I2: *ike.Cleared because", func(_ *Sim, e *End, _ *Child) {
+			e.dropped(ike.DropICV, e.look())
+			e.carryOut(&ike.Cleared{})
+		}},
+		{"a request executed again", "I6: request 9", func(_ *Sim, e *End, _ *Child) {
+			for x := range byte(2) {
+				e.acts = acts{}
+				e.sent(&ike.Send{Data: answer(e, 1+x)})
+				e.served(9)
+			}
+		}},
+		{"work for a request again", "I6: request 9", func(_ *Sim, e *End, _ *Child) {
+			for range 2 {
+				e.acts = acts{}
+				e.act(&ike.WorkDecide{})
+				e.served(9)
+			}
+		}},
+		{"more than fits", "I8: ", func(s *Sim, e *End, _ *Child) {
+			s.caps.Octets = 1000 // it holds more as it is
+			e.Do(func(m *ike.Machine) { m.CheckLiveness(s.Now) })
+			s.Run(time.Second, nil)
+		}},
+		{"too many commands", "I8: ", func(s *Sim, e *End, _ *Child) {
+			s.caps.Queue = 3
+			for range 5 { // the first is sent
+				e.CreateChild(e.Host.Request("more", DefaultPair()))
+			}
+			s.Run(time.Second, nil)
+		}},
+		{"an ESP packet in clear", "I3: moon: cleartext under SPI", func(_ *Sim, e *End, c *Child) {
+			c.Suite.Encr, c.Suite.KeyBits, c.Suite.Integ = wire.EncrNull, 0, wire.IntegHMACSHA256
+			c.OutKey = make([]byte, 32)
+			e.Host.seal(c, 1)
+		}},
 		{"a packet in clear", "nobody sent", func(s *Sim, e *End, c *Child) {
 			e.Host.seal(c, 1)
 			marker[0]++ // what arrives is not what was meant
@@ -134,6 +174,34 @@ func protected(e *End, x byte, initiator bool) []byte {
 		m.Flags |= wire.FlagInitiator
 	}
 	return m.Append(nil)
+}
+
+// answer is a response in e's name with an IV of its own.
+func answer(e *End, iv byte) []byte {
+	b := protected(e, 1, true)
+	b[19] |= byte(wire.FlagResponse)
+	b[32] = iv
+	return b
+}
+
+// TestNothingToJudge: what is as it should be is counted, and not complained about.
+func TestNothingToJudge(t *testing.T) {
+	s, e, _ := standing(t)
+	j := s.Judged
+	if j.Executed != 1 || j.IVs != 2 || j.Reused+j.Clear+j.Changed+j.Again != 0 || j.Most.HalfOpen != 1 || j.Most.Octets < 1000 {
+		t.Errorf("%+v", j)
+	}
+	s.Inject(Datagram{From: e.M.Path().Local, To: e.M.Path().Remote, Data: protected(e, 1, true)})
+	s.Run(time.Second, nil)
+	if s.Judged.Dropped != j.Dropped+1 || len(s.Errors) != 0 {
+		t.Errorf("%+v, %v", s.Judged, s.Errors)
+	}
+	var sum Judged
+	sum.Add(s.Judged)
+	sum.Add(j)
+	if sum.Executed != 2 || sum.Most.Children != 1 || sum.Most != s.Judged.Most {
+		t.Errorf("%+v", sum)
+	}
 }
 
 // TestForging uses everything with which tests lie in an end's name.

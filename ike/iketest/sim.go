@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"container/heap"
 	"fmt"
+	"hash/maphash"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -54,6 +55,9 @@ type Sim struct {
 	// Traffic counts packets of hosts that Talk.
 	Traffic Traffic
 
+	// Judged counts what was judged.
+	Judged Judged
+
 	start  time.Time
 	rand   *rand.Rand
 	events eventHeap
@@ -61,11 +65,14 @@ type Sim struct {
 	hosts  []*Host
 	ivs    map[ivKey][]byte
 	sealed map[string]bool // ESP keys with their IVs
+	caps   Held
+	looker looker
 }
 
 // New returns a simulation that is the same for the same seed.
 func New(seed uint64) *Sim {
-	s := &Sim{Seed: seed, rand: rand.New(rand.NewPCG(seed, 0x62746e73)), ivs: map[ivKey][]byte{}, sealed: map[string]bool{}}
+	s := &Sim{Seed: seed, rand: rand.New(rand.NewPCG(seed, 0x62746e73)), ivs: map[ivKey][]byte{}, sealed: map[string]bool{},
+		caps: machineCaps(), looker: looker{seed: maphash.MakeSeed()}}
 	s.start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	s.Now = s.start
 	s.Faults.Delay = 10 * time.Millisecond
@@ -77,9 +84,7 @@ func (s *Sim) Elapsed() time.Duration { return s.Now.Sub(s.start) }
 
 // fail records a broken invariant.
 func (s *Sim) fail(format string, args ...any) {
-	if len(s.Errors) < 20 {
-		s.Errors = append(s.Errors, fmt.Sprintf("seed %d at %v: ", s.Seed, s.Elapsed())+fmt.Sprintf(format, args...))
-	}
+	s.Errors = append(s.Errors, fmt.Sprintf("seed %d at %v: ", s.Seed, s.Elapsed())+fmt.Sprintf(format, args...))
 }
 
 type event struct {

@@ -150,10 +150,13 @@ func (h *Host) seal(c *Child, n uint32) {
 	}
 	b := buf[k[0].Off : k[0].Off+k[0].Len]
 	if bytes.Contains(b, marker) {
+		s.Judged.Clear++
 		s.fail("I3: %s: cleartext under SPI %08x", h.Name, c.OutSPI)
 	}
 	iv := string(c.OutKey) + string(b[8:c.sealer.HeaderLen()])
+	s.Judged.IVs++
 	if s.sealed[iv] {
+		s.Judged.Reused++
 		s.fail("I4: %s: an IV twice under the key of SPI %08x", h.Name, c.OutSPI)
 	}
 	s.sealed[iv] = true
