@@ -37,8 +37,12 @@ func seeds(t *testing.T, n, nfull int, run func(t *testing.T, seed uint64) error
 	if *oneSeed != 0 {
 		first, last = *oneSeed, *oneSeed
 	}
-	failed := 0
+	begun, runs, failed := time.Now(), 0, 0
+	defer func() {
+		ran.add(result{name: t.Name(), first: first, last: last, runs: runs, failed: failed, took: time.Since(begun)})
+	}()
 	for x := first; x <= last; x++ {
+		runs++
 		if err := run(t, x); err != nil {
 			failed++
 			t.Errorf("%v\nreproduce: go test ./ike/iketest -run '^%s$' -seed=%d", err, t.Name(), x)
