@@ -342,7 +342,7 @@ func (m *Machine) childRefused(now time.Time, msg *message, t *childTask, n *wir
 	err := m.refusal(n.NType, msg.Exchange, true, why, nil)
 	m.createFails(now, t, err)
 	if n.NType == wire.NotifyNoAdditionalSAs && t.rekey != 0 {
-		m.reauthenticate(err) // RFC 7296, Section 1.3: it takes none on this SA (ADV-F13)
+		m.unfitFor(now, err) // RFC 7296, Section 1.3: it takes none on this SA (ADV-F13)
 	}
 	if n.NType == wire.NotifyInvalidSyntax && !t.first {
 		// RFC 7296, Section 2.21.3: fatal at both ends.

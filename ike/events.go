@@ -146,12 +146,13 @@ type Cleared struct{}
 type Wake struct{ Machine *Machine }
 
 // Reauthenticate asks for a new IKE SA from scratch with the same peer, and its child
-// SAs; then Delete this one (RFC 7296, Section 2.8.3). Err is nil if it is time to do so,
-// and else says why the SA could not be rekeyed. At Deadline, if it is not zero, this SA
-// ends if it is not rekeyed before.
+// SAs; then Delete this one (RFC 7296, Section 2.8.3). It comes again, less and less often,
+// until that is done. Err is nil if it is time to do so, and else says why the SA could not
+// be rekeyed. At Deadline, if it is not zero, this SA ends if it is not rekeyed before.
 type Reauthenticate struct {
 	Err      error
 	Deadline time.Time
+	Again    bool // it was asked for before
 }
 
 // PathChanged says that IKE and all child SAs use another outer path from now on.

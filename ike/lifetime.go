@@ -165,7 +165,7 @@ func (m *Machine) authTimes(now time.Time) *wire.Notify {
 // authenticate anew. A tenth of it is left for doing so.
 func (m *Machine) authLifetime(now time.Time, ps []wire.Payload) {
 	n := findNotify(ps, wire.NotifyAuthLifetime)
-	if n == nil || len(n.Data) != 4 || m.reauthed {
+	if n == nil || len(n.Data) != 4 || m.reauths > 0 {
 		return
 	}
 	d := time.Duration(binary.BigEndian.Uint32(n.Data)) * time.Second
@@ -273,7 +273,7 @@ func (m *Machine) age(now time.Time) {
 		return
 	}
 	if due(m.authSoft, now) {
-		m.reauthenticate(nil)
+		m.reauthenticate(now, m.unfit)
 	}
 	if due(m.soft, now) {
 		m.rekeyIKE(now)

@@ -95,9 +95,10 @@ const (
 	maxGone = 64
 
 	// retryFirst and retryMost bound the wait before a request that was answered with
-	// TEMPORARY_FAILURE, or a rekeying that failed, is tried again; half of it at least,
-	// one and a half at most. refusedMost is how long nothing but TEMPORARY_FAILURE is
-	// taken (RFC 7296, Section 2.25: several minutes).
+	// TEMPORARY_FAILURE, or a rekeying that failed, is tried again, and before a
+	// reauthentication is asked for again; half of it at least, one and a half at most.
+	// refusedMost is how long nothing but TEMPORARY_FAILURE is taken (RFC 7296, Section
+	// 2.25: several minutes).
 	retryFirst  = 4 * time.Second
 	retryMost   = 60 * time.Second
 	refusedMost = 4 * time.Minute
@@ -143,6 +144,10 @@ const (
 	// would have us authenticate without end. RFC 4478, Section 5, calls less than 300 s
 	// unreasonable, but peers are configured so.
 	minAuthLifetime = 5 * time.Second
+
+	// lastReauth is how close to its end an SA is not authenticated anew any more: four
+	// messages and the work in them take about as long.
+	lastReauth = 500 * time.Millisecond
 
 	// nonceLen is enough for every PRF: at least half its key (RFC 7296, Section
 	// 2.10), 32 octets for HMAC-SHA2-512.

@@ -62,7 +62,8 @@ type Machine struct {
 	authUntil   time.Time // when the authentication ends
 	refused     time.Time // since when every CREATE_CHILD_SA gets TEMPORARY_FAILURE
 	refusedLast time.Time // the last of them
-	reauthed    bool      // Reauthenticate has been asked for
+	reauths     uint8     // how often Reauthenticate was asked for
+	unfit       error     // why, if not because it was time
 	tries       uint8     // answers of TEMPORARY_FAILURE to rekeying this SA
 	doubted     time.Time // last hint that made us ask whether the peer lives
 

@@ -28,8 +28,7 @@ func TestReauthentication(t *testing.T) {
 			}
 			e, _ := up(t, s, a, b)
 			start := s.Elapsed()
-			asked := func() bool { return len(e.Last().Reauth) > 0 }
-			if !s.Run(3*time.Hour, asked) {
+			if !s.Run(3*time.Hour, func() bool { return len(e.Last().Reauth) > 0 }) {
 				t.Fatalf("%s, rekeyed %v: not asked", whose, rekeyed)
 			}
 			most := time.Hour
@@ -58,6 +57,77 @@ func TestReauthentication(t *testing.T) {
 	}
 }
 
+// asked counts the reasons to authenticate anew that an end was told of.
+func asked(e *iketest.End) (n int) {
+	for _, r := range e.Reauth {
+		if !r.Again {
+			n++
+		}
+	}
+	return n
+}
+
+// An initiator is asked again and again while the SA stands, less and less often, and with
+// what was the reason; a new SA of the same authentication goes on with that. In a short
+// life there are several times as well.
+func TestReauthenticationIsAskedForAgain(t *testing.T) {
+	for _, r := range []struct {
+		reauth, over time.Duration
+		least, most  int
+		gap          time.Duration // the longest is no shorter
+	}{
+		{2 * time.Hour, 12 * time.Minute, 12, 40, 30 * time.Second},
+		{2 * time.Hour, 4 * time.Second, 2, 4, 500 * time.Millisecond},
+		{2 * time.Hour, 600 * time.Millisecond, 1, 1, 0},
+	} {
+		s, a, b := hosts(t, 304)
+		a.Config.Life = ike.IKELife{Reauth: r.reauth, Over: r.over, Exact: true}
+		e, _ := up(t, s, a, b)
+		var at []time.Duration
+		count := func() bool {
+			n := 0
+			for _, e := range a.Ends {
+				n += len(e.Reauth)
+			}
+			for len(at) < n {
+				at = append(at, s.Elapsed())
+			}
+			return false
+		}
+		s.Run(r.reauth+r.over/3, count)
+		if len(at) > 1 {
+			e.Do(func(m *ike.Machine) { m.RekeyIKE(s.Now) })
+		}
+		s.Run(r.over, count)
+		if c := e.Last().Closed; (e.Last() != e) != (len(at) > 1) || c == nil || c.Reason != ike.ReasonExpired {
+			t.Errorf("over %v: %+v", r.over, c)
+		}
+		var gap time.Duration
+		for i := 1; i < len(at); i++ {
+			gap = max(gap, at[i]-at[i-1])
+		}
+		if len(at) < r.least || len(at) > r.most || gap < r.gap {
+			t.Errorf("over %v: asked at %v", r.over, at)
+		}
+		if n := asked(e); n != 1 {
+			t.Errorf("over %v: %d reasons", r.over, n)
+		}
+		clean(t, s)
+	}
+
+	s, a, b := hosts(t, 305)
+	b.Config.Heirs = false
+	e, _ := up(t, s, a, b)
+	rekeyIKE(s, e)
+	s.Run(time.Minute, nil)
+	if len(e.Reauth) < 2 {
+		t.Fatal("asked once")
+	}
+	for _, r := range e.Reauth {
+		wantNotify(t, r.Err, wire.NotifyNoAdditionalSAs, true)
+	}
+}
+
 // Who does not authenticate anew loses the SA, at the end that wanted it.
 func TestAuthenticationEnds(t *testing.T) {
 	s, a, b := hosts(t, 301)
@@ -76,7 +146,7 @@ func TestAuthenticationEnds(t *testing.T) {
 }
 
 // AUTH_LIFETIME in INFORMATIONAL: zero means at once; a wrong length means nothing; and
-// it is asked for once.
+// it is no reason to ask anew.
 func TestAuthLifetimeLater(t *testing.T) {
 	for _, data := range [][]byte{nil, {1}, {0, 0, 0, 0, 0}, {0, 0, 0, 0}, binary.BigEndian.AppendUint32(nil, 600), {255, 255, 255, 255}} {
 		s, a, b := hosts(t, 302)
@@ -90,8 +160,8 @@ func TestAuthLifetimeLater(t *testing.T) {
 		if len(data) == 4 && data[0] == 0 {
 			want = 1
 		}
-		if len(e.Reauth) != want {
-			t.Errorf("%x: asked %d times", data, len(e.Reauth))
+		if asked(e) != want {
+			t.Errorf("%x: asked %d times", data, asked(e))
 		}
 		clean(t, s)
 	}

@@ -49,7 +49,7 @@ func (m *Machine) rekeyIKE(now time.Time) {
 	}
 	m.soft = time.Time{}
 	if !m.cfg.Heirs {
-		m.rekeyIKEFails(errNoHeirs)
+		m.rekeyIKEFails(now, errNoHeirs)
 		return
 	}
 	if !m.enqueue(&task{kind: taskRekeyIKE, ike: &ikeTask{}}) {
@@ -93,7 +93,7 @@ func (m *Machine) startRekeyIKE(now time.Time, t *task) {
 		}
 		m.prep = nil
 		if r.Err != nil || r.Key == nil {
-			m.rekeyIKEFails(fmt.Errorf("ike: %s: key for %s: %w", m.peerName(), wire.GroupName(x.group), orMissing(r.Err)))
+			m.rekeyIKEFails(now, fmt.Errorf("ike: %s: key for %s: %w", m.peerName(), wire.GroupName(x.group), orMissing(r.Err)))
 			return
 		}
 		var err error
@@ -102,7 +102,7 @@ func (m *Machine) startRekeyIKE(now time.Time, t *task) {
 			x.spi, err = m.randomSPI()
 		}
 		if err != nil {
-			m.rekeyIKEFails(err)
+			m.rekeyIKEFails(now, err)
 			return
 		}
 		m.send(now, wire.ExchangeCreateChildSA, t, &wire.SA{Proposals: m.rekeyProposals(x)},
@@ -112,22 +112,34 @@ func (m *Machine) startRekeyIKE(now time.Time, t *task) {
 
 // rekeyIKEFails is a rekeying that came to nothing: another attempt before the hard
 // limit if there is one, and the engine may authenticate anew.
-func (m *Machine) rekeyIKEFails(err error) {
+func (m *Machine) rekeyIKEFails(now time.Time, err error) {
 	if m.state != StateEstablished {
 		return
 	}
 	m.debug("IKE SA not rekeyed", "error", err)
 	m.soft = time.Time{}
-	m.reauthenticate(err)
+	m.unfitFor(now, err)
 }
 
-// reauthenticate asks for a new SA from scratch, once.
-func (m *Machine) reauthenticate(err error) {
-	if m.reauthed {
-		return
+// reauthenticate asks for a new SA from scratch, and plans to ask again: whatever comes of
+// it, this SA is deleted once there is another.
+func (m *Machine) reauthenticate(now time.Time, err error) {
+	m.emit(&Reauthenticate{Err: err, Deadline: m.ends(), Again: m.reauths > 0})
+	gap := m.backoff(m.reauths)
+	if end := m.ends(); !end.IsZero() {
+		gap = min(gap, end.Sub(now)/2) // several tries in what is left of a short life
 	}
-	m.reauthed, m.authSoft = true, time.Time{}
-	m.emit(&Reauthenticate{Err: err, Deadline: m.ends()})
+	if m.authSoft = now.Add(gap); gap < lastReauth {
+		m.authSoft = time.Time{}
+	}
+	m.reauths, m.unfit = min(m.reauths, 100)+1, err
+}
+
+// unfitFor asks for a new SA because this one is of no more use, if that was not done.
+func (m *Machine) unfitFor(now time.Time, err error) {
+	if m.reauths == 0 {
+		m.reauthenticate(now, err)
+	}
 }
 
 // heir makes the machine of the new SA.
@@ -141,7 +153,8 @@ func (m *Machine) heir(now time.Time, role Role, spii, spir uint64, s suite.IKE,
 	n := &Machine{cfg: m.cfg, role: role, branch: branch{state: StateEstablished, spir: spir, path: m.path,
 		flags: m.flags & (flagLocalNAT | flagRemoteNAT | flagEncap | flagFragments | flagConfirmed)},
 		requests: m.requests, creates: m.creates,
-		spii: spii, peer: m.peer, heard: now, spoke: now, proven: m.proven, authUntil: m.authUntil, authSoft: m.authSoft, reauthed: m.reauthed}
+		spii: spii, peer: m.peer, heard: now, spoke: now, proven: m.proven,
+		authUntil: m.authUntil, authSoft: m.authSoft, reauths: m.reauths, unfit: m.unfit}
 	if err := n.useKeys(s, keys); err != nil {
 		return nil, err
 	}
@@ -412,7 +425,7 @@ func (m *Machine) ikeRekeyRefused(now time.Time, msg *message, t *task, n *wire.
 	case n.NType == wire.NotifyInvalidSyntax:
 		m.fail(now, m.refusal(n.NType, msg.Exchange, true, "", errMalformed))
 	default:
-		m.rekeyIKEFails(m.refusal(n.NType, msg.Exchange, true, "", nil))
+		m.rekeyIKEFails(now, m.refusal(n.NType, msg.Exchange, true, "", nil))
 	}
 }
 
