@@ -275,7 +275,8 @@ type Child struct {
 	Word string
 	// Start says when the child SA is set up.
 	Start StartAction
-	// OnDPD says what becomes of it when the peer is dead, OnClose when the peer deletes it.
+	// OnDPD says what becomes of it when the peer is dead, OnClose when the peer deletes it
+	// or it expires.
 	OnDPD, OnClose LossAction
 	// RekeyTime is when the child SA is replaced, DefaultChildRekey when 0, never when
 	// negative; LifeTime, 110 % of it when 0, when it ends. A random part of RandTime,
@@ -296,12 +297,15 @@ type Child struct {
 type LossAction uint8
 
 const (
-	// LossTrap makes it again when the next packet needs it.
-	LossTrap LossAction = iota
+	// LossClear does nothing more about it. What its StartAction says goes on: with StartTrap
+	// or StartNow the next packet that needs it makes it again, with StartNone the peer or
+	// somebody by name. The words are swanctl's clear and none.
+	LossClear LossAction = iota
+	// LossTrap makes it again when the next packet needs it, even with StartNone, from then on
+	// until it is terminated by name.
+	LossTrap
 	// LossStart makes it again at once.
 	LossStart
-	// LossClear leaves it to the next packet as well; the word is swanctl's.
-	LossClear
 )
 
 // A StartAction says when a child SA is set up (swanctl.conf start_action).
@@ -310,8 +314,8 @@ type StartAction uint8
 const (
 	// StartTrap sets it up when the first packet needs it.
 	StartTrap StartAction = iota
-	// StartNow sets it up when the host comes up, trying for ever, and again when a packet
-	// needs it.
+	// StartNow sets it up when the host comes up, trying for ever, and again when it has
+	// expired or a packet needs it.
 	StartNow
 	// StartNone leaves it to the peer, or to somebody who initiates it by name. Packets
 	// find no SA until then.

@@ -109,9 +109,10 @@ func WatchControl(ctx context.Context, path string) iter.Seq2[Event, error] {
 func (st *Stack) Initiate(ctx context.Context, name string) error { return st.e.Initiate(ctx, name) }
 
 // Terminate deletes all child SAs of a child, or all IKE SAs of a connection, by name, and
-// tells the peers. It returns how many there were.
+// tells the peers. What is being set up is given up. It returns how many there were.
 func (st *Stack) Terminate(name string) (int, error) { return st.e.Terminate(name) }
 
 // Rekey gives new keys to all child SAs of a child, or all IKE SAs of a connection, by
-// name. It returns how many there were; Status shows when they have them.
+// name. It returns how many there were, or an error if there were none; Status and events
+// tell what came of it.
 func (st *Stack) Rekey(name string) (int, error) { return st.e.Rekey(name) }

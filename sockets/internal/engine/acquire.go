@@ -40,6 +40,7 @@ type acquire struct {
 	replaces *succession  // it makes what another IKE SA has
 	keep     bool         // the configuration wants it up: silence is no reason to give up
 	alone    bool         // the IKE SA without a child SA is wanted
+	spi      uint32       // ours, reserved for it; 0: not asked for yet
 }
 
 // matters tells whether anybody misses the acquire if it is forgotten.
@@ -54,7 +55,7 @@ func (k *keyer) acquire(now time.Time, a datapath.Acquire) {
 		k.dp.FailAcquire(a.ID, fmt.Errorf("engine: policy %s names no child", a.Policy.Name), true)
 		return
 	}
-	if cc.Passive {
+	if cc.Passive && !k.trapped[cc] {
 		// As lost, not refused: a packet that comes again may find the peer's.
 		k.dp.FailAcquire(a.ID, fmt.Errorf("engine: child %s is the peer's to set up", cc.Name), false)
 		return
@@ -82,7 +83,7 @@ func (k *keyer) request(now time.Time, a *acquire) {
 	}
 	k.acquires[a.ref] = a
 	for s := range k.preferred(a) {
-		if s.err == nil && !s.deleted && s.reaches(a) {
+		if s.lasting() && s.reaches(a) {
 			switch {
 			case a.alone && s.est != nil:
 				k.done(now, a)
@@ -135,6 +136,11 @@ func (a *acquire) serves(b *acquire) bool {
 // the peer makes one with it.
 func (s *ikeSA) brings(a *acquire) bool { return a.id != 0 && !s.initiator && s.est == nil }
 
+// lasting tells whether more may be made on the SA: it is not on its way out.
+func (s *ikeSA) lasting() bool {
+	return s.err == nil && !s.deleted && s.m.State() != ike.StateDeleting // of an SA that has expired
+}
+
 // again asks once more for what another one's child SA was to do for.
 func (k *keyer) again(a *acquire) {
 	a.ahead = nil
@@ -166,6 +172,7 @@ func (k *keyer) childRequest(a *acquire) (*ike.ChildRequest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	a.spi = spi
 	req := &ike.ChildRequest{
 		Name: a.conf.Name, Ref: a.ref, SPI: spi, Proposals: a.proposals(), Pair: a.pair, Transport: a.conf.Transport,
 		Terms: a.conf.Terms,
@@ -345,7 +352,8 @@ func (k *keyer) failAcquire(now time.Time, ref uint64, err error) {
 		k.retry(a.conf, now)
 	}
 	if x := a.replaces; x != nil {
-		k.mail.post(func(now time.Time) { k.succeeded(now, x, true) })
+		x.refused = append(x.refused, a)
+		k.mail.post(func(now time.Time) { k.succeeded(now, x) })
 	}
 	if a.id != 0 {
 		k.dp.FailAcquire(a.id, err, final(err))
@@ -362,7 +370,7 @@ func (k *keyer) done(now time.Time, a *acquire) {
 	if !a.alone {
 		delete(k.wanted, a.conf)
 	}
-	k.succeeded(now, a.replaces, false)
+	k.succeeded(now, a.replaces)
 }
 
 // tell answers who asked by name.

@@ -253,7 +253,7 @@ func newKeyer(ctx context.Context, cfg *Config, latches *latch.DB) (*keyer, erro
 		sas:    map[gate.Key]*ikeSA{}, roster: roster{},
 		greetings: newGreetings(cfg.Conns), holders: newHolders(cfg.Conns),
 		byMachine: map[*ike.Machine]*ikeSA{}, byChild: map[uint32]*ikeSA{}, byOut: map[uint32]uint32{}, called: map[*Conn]time.Time{}, acquires: map[uint64]*acquire{},
-		lookups: map[*Conn][]*acquire{}, wanted: wanted{},
+		lookups: map[*Conn][]*acquire{}, wanted: wanted{}, trapped: map[*ChildConf]bool{},
 		scratch: make([]byte, tun.Headroom+tun.MaxPacket),
 	}
 	for _, c := range cfg.Conns {

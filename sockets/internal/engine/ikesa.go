@@ -49,6 +49,7 @@ type ikeSA struct {
 	succession *succession // to another SA that is being made
 	succeeding *succession // of which this one is the new SA
 	trusted    time.Time   // until then nothing is done about a suspicion
+	renews     bool        // its peer is to be authenticated anew
 
 	until    time.Time // closed, kept to repeat its last answer until then
 	tries    attempt
@@ -269,19 +270,29 @@ func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reaso
 	k.report(now, e)
 }
 
-// revive makes a child SA again that is gone, if its configuration says so (swanctl.conf's
-// dpd_action and close_action). A trap needs nothing done: the policy is always there.
+// revive does what the configuration says about a child SA that is gone (swanctl.conf's
+// dpd_action and close_action). The policy of one that packets bring up is always there. What
+// is to be up from the start stays so if nobody ended it but its time, which is what the peer
+// says as well of an authentication that was not done anew (RFC 4478, Section 2).
 func (k *keyer) revive(now time.Time, s *ikeSA, o *ike.ChildRemoved) {
 	cc := k.confs[o.Name]
-	if o.Action != ike.ActionStart || cc == nil || len(cc.Conn.Remotes) == 0 || k.revived(s, cc) {
+	if cc == nil {
 		return
 	}
-	// Later: the IKE SA may be on its way out as well.
-	k.want(cc, now)
+	action := o.Action
+	if cc.StartNow && (o.Reason == ike.ReasonExpired || o.Reason == ike.ReasonPeerDeleted && s.renews) {
+		action = ike.ActionStart
+	}
+	switch {
+	case action == ike.ActionTrap && cc.Passive:
+		k.trapped[cc] = true
+	case action == ike.ActionStart && len(cc.Conn.Remotes) > 0 && !k.revived(s, cc):
+		k.want(cc, now) // later: the IKE SA may be on its way out as well
+	}
 }
 
 func (k *keyer) childFailed(now time.Time, s *ikeSA, o *ike.ChildFailed) {
-	if s.m.State() == ike.StateEstablished { // else the IKE SA's end tells
+	if s.m.State() == ike.StateEstablished && !errors.Is(o.Err, ike.ErrClosed) { // else the IKE SA's end tells, or it was given up
 		k.childFails(now, s, o.Name, k.acquires[o.Ref], o.Err)
 		if first(o.Err) {
 			k.kept(now, s, o.Name)

@@ -43,6 +43,7 @@ type keyer struct {
 	called          map[*Conn]time.Time // when its peer was last called because it still sends
 	timers          timers
 	wanted          wanted
+	trapped         map[*ChildConf]bool // that their peers are to set up, but packets may bring up since they were lost
 	delays          delays
 	acquires        map[uint64]*acquire
 	lookups         map[*Conn][]*acquire // that wait for where their peer's name leads

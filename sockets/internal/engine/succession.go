@@ -2,8 +2,10 @@ package engine
 
 import (
 	"iter"
+	"slices"
 	"time"
 
+	"github.com/btns-go/btns/esp/ts"
 	"github.com/btns-go/btns/ike"
 )
 
@@ -18,15 +20,34 @@ type succession struct {
 	// and old ends without an exchange.
 	lost bool
 	over bool // nothing is left to be done
+	// refused are those of its child SAs that could not be made.
+	refused []*acquire
 }
 
-// reauthenticate has an IKE SA followed by one that is authenticated anew. A responder can
-// only hope that the peer does.
+// reauthenticate has an IKE SA followed by one that is authenticated anew. What is under way
+// goes on, and what came to nothing is tried again when the machine asks again: all of it, or
+// the child SAs that are missing. A responder that does not know where the peer is can only
+// hope that the peer does it.
 func (k *keyer) reauthenticate(now time.Time, s *ikeSA, o *ike.Reauthenticate) {
 	e := s.event(EventIKEReauth)
 	e.Err, e.Retry = o.Err, o.Deadline
+	x := s.succession
+	switch {
+	case k.stopping || s.deleted:
+		return
+	case len(s.conn.Remotes) == 0:
+		if e.Reason = "the peer has to do it"; !o.Again {
+			k.report(now, e)
+		}
+		return
+	case x == nil:
+		x = &succession{old: s}
+	case x.lost || !x.made() || k.pending(x):
+		return
+	}
+	s.renews = true
 	k.report(now, e)
-	k.succeed(now, s, &succession{old: s})
+	k.succeed(now, s, x)
 }
 
 // suspect has an IKE SA followed by another that the peer may have lost. Whatever comes of
@@ -47,7 +68,9 @@ func (k *keyer) suspect(now time.Time, s *ikeSA, o *ike.Suspect) {
 		}
 	}
 	s.trusted = now.Add(suspectGap)
-	k.succeed(now, s, &succession{old: s, lost: true})
+	if !k.stopping && !s.deleted && s.succession == nil && len(s.children) > 0 && len(s.conn.Remotes) > 0 {
+		k.succeed(now, s, &succession{old: s, lost: true})
+	}
 }
 
 // cleared gives up the successor of an IKE SA that the peer knows after all, unless it has
@@ -71,31 +94,55 @@ func (k *keyer) cleared(now time.Time, s *ikeSA) {
 	}
 }
 
-// succeed has x.new, or else a new IKE SA with the peer, get children like those of s.
+// succeed has x.new, or else a new IKE SA with the peer, get children like those of s: all
+// that it lacks, or once it was asked for them those that were refused. One without children
+// is followed by one without (RFC 6023).
 func (k *keyer) succeed(now time.Time, s *ikeSA, x *succession) {
-	if k.stopping || s.deleted || s.succession != nil || x.new == nil && len(s.conn.Remotes) == 0 {
-		return
-	}
 	var as []*acquire
 	for _, c := range s.children {
-		if cc := k.confs[c.Name]; cc != nil && (x.new == nil || x.new.covering(c) == 0) {
-			a := &acquire{ref: k.ref(), conf: cc, pair: c.Pair, replaces: x}
-			k.acquires[a.ref] = a
-			as = append(as, a)
+		if cc := k.confs[c.Name]; cc != nil && (x.new == nil || x.new.covering(c) == 0 && x.lacks(cc, c.Pair)) {
+			as = append(as, &acquire{ref: k.ref(), conf: cc, pair: c.Pair, replaces: x})
 		}
+	}
+	if len(as) == 0 && len(s.conn.Children) > 0 {
+		as = append(as, &acquire{ref: k.ref(), conf: s.conn.Children[0], replaces: x, alone: true})
 	}
 	if len(as) == 0 {
 		return
 	}
-	s.succession = x
-	if x.new == nil {
-		k.initiate(now, s.conn, s.remote, as)
-		return
-	}
-	x.new.succeeding = x
 	for _, a := range as {
-		k.createChild(now, x.new, a)
+		k.acquires[a.ref] = a
 	}
+	s.succession, x.refused = x, nil
+	switch {
+	case x.new == nil:
+		k.initiate(now, s.conn, s.remote, as)
+	case as[0].alone:
+		k.done(now, as[0])
+	default:
+		x.new.succeeding = x
+		for _, a := range as {
+			k.createChild(now, x.new, a)
+		}
+	}
+}
+
+// made tells whether the new IKE SA is there, if not all of its children.
+func (x *succession) made() bool { return x.new != nil && x.new.est != nil }
+
+// lacks tells whether a child SA was not asked for yet, or could not be made.
+func (x *succession) lacks(cc *ChildConf, pair ts.Pair) bool {
+	return x.refused == nil || slices.ContainsFunc(x.refused, func(a *acquire) bool { return a.conf == cc && a.pair.Equal(pair) })
+}
+
+// pending tells whether something of a succession is being made.
+func (k *keyer) pending(x *succession) bool {
+	for _, a := range k.acquires {
+		if a.replaces == x {
+			return true
+		}
+	}
+	return false
 }
 
 // succeeds notes that s is the new one.
@@ -134,23 +181,23 @@ func (k *keyer) identified(now time.Time, s *ikeSA) {
 }
 
 // succeeded ends the old SA when the children of the new one are there. If the peer refuses
-// some of them, an old SA that it knows goes on; one that it has lost is of no use.
-func (k *keyer) succeeded(now time.Time, x *succession, refused bool) {
-	if x == nil || x.over || refused && (!x.lost || x.new == nil || x.new.est == nil) {
+// some of them, an old SA that it knows goes on, and they are asked for again with the next
+// Reauthenticate; one that it has lost is of no use. Where there is no new SA nothing has
+// changed.
+func (k *keyer) succeeded(now time.Time, x *succession) {
+	if x == nil || x.over || k.pending(x) {
 		return
 	}
-	for _, a := range k.acquires {
-		if a.replaces == x {
-			return
-		}
-	}
 	old, heir := x.old, x.new
+	if x.made() && len(x.refused) > 0 && !x.lost {
+		return
+	}
 	k.endSuccession(now, x)
 	switch {
-	case old.deleted || !old.until.IsZero():
-	case x.lost && (heir == nil || heir.contact):
+	case !x.made() || old.deleted || !old.until.IsZero():
+	case x.lost && heir.contact:
 		k.replace(now, old, "the peer has authenticated again and seems to have lost this one")
-	case heir != nil:
+	default:
 		k.yield(now, old, heir)
 	}
 }
@@ -181,7 +228,7 @@ func (k *keyer) endSuccession(now time.Time, x *succession) {
 // inherit passes on what is known of an IKE SA that was rekeyed.
 func (k *keyer) inherit(from, to *ikeSA) {
 	to.born, to.deleted, to.yields, from.yields = from.born, from.deleted, from.yields, false
-	to.trusted = from.trusted
+	to.trusted, to.renews = from.trusted, from.renews
 	if x := from.succession; x != nil {
 		x.old, to.succession, from.succession = to, x, nil
 	}
