@@ -13,9 +13,9 @@ import (
 // operateCmds are the commands that act on a running host's SAs by name.
 func operateCmds() []*cobra.Command {
 	return []*cobra.Command{
-		operateCmd("initiate", "Set up a child SA and wait until it is up"),
-		operateCmd("terminate", "Delete the SAs of a child or a connection, telling the peer"),
-		operateCmd("rekey", "Give new keys to the SAs of a child or a connection"),
+		operateCmd("initiate", "Set up a child SA, of a connection its first, and wait until it is up", "%[2]s is up\n"),
+		operateCmd("terminate", "Delete the SAs of a child or a connection, telling the peer", "%[2]s: terminated %[1]s\n"),
+		operateCmd("rekey", "Have new keys made for the SAs of a child or a connection", "%[2]s: asked the peer for new keys for %[1]s; status and events tell what came of it\n"),
 	}
 }
 
@@ -29,7 +29,8 @@ func oneArg(what string) cobra.PositionalArgs {
 	}
 }
 
-func operateCmd(op, short string) *cobra.Command {
+// operateCmd is one of them; done is what it prints of how many SAs and the name.
+func operateCmd(op, short, done string) *cobra.Command {
 	var socket string
 	var timeout time.Duration
 	cmd := &cobra.Command{
@@ -44,14 +45,14 @@ func operateCmd(op, short string) *cobra.Command {
 			if err := sockets.AskControl(ctx, socket, op, args[0], &n); err != nil {
 				return err
 			}
-			switch {
-			case op == "initiate":
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s is up\n", args[0])
-				return err
-			case n == 0:
+			if n == 0 {
 				return fmt.Errorf("nothing to %s: no SA of %s is up", op, args[0])
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: %s of %d SAs\n", args[0], op, n)
+			sas := "1 SA"
+			if n > 1 {
+				sas = fmt.Sprintf("%d SAs", n)
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), done, sas, args[0])
 			return err
 		},
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/btns-go/btns/ike"
@@ -55,56 +56,35 @@ func (e *Engine) Initiate(ctx context.Context, name string) error {
 	return err
 }
 
+// ErrTerminated says that what was being set up was given up because somebody terminated it.
+var ErrTerminated = errors.New("engine: terminated by name")
+
 // Terminate deletes what has the name, telling the peers: all child SAs of a child, or all
-// IKE SAs of a connection with their children. It returns how many it found. What the
-// configuration wants up is not tried again.
+// IKE SAs of a connection with their children. What is being set up is given up, and what
+// the configuration wants up is not tried again. It returns how many it found of all that.
 func (e *Engine) Terminate(name string) (n int, err error) {
-	e.ask(func(time.Time) { e.k.desist(name) })
-	return e.each(name, func(now time.Time, s *ikeSA, child uint32) {
-		if child != 0 {
-			s.m.DeleteChild(now, child)
-			return
-		}
-		s.deleted = true
-		s.m.Delete(now)
-	})
-}
-
-// Rekey gives new keys to what has the name: all child SAs of a child, or all IKE SAs of a
-// connection. It returns how many it found; that they succeed shows in Status.
-func (e *Engine) Rekey(name string) (n int, err error) {
-	return e.each(name, func(now time.Time, s *ikeSA, child uint32) {
-		if child != 0 {
-			s.m.RekeyChild(now, child)
-			return
-		}
-		s.m.RekeyIKE(now)
-	})
-}
-
-// each finds the SAs of a name: a child's, or a connection's, which come with child 0. A
-// name of both is the connection's.
-func (e *Engine) each(name string, do func(now time.Time, s *ikeSA, child uint32)) (n int, err error) {
 	err = ErrClosed
 	e.ask(func(now time.Time) {
-		conn, child := e.k.conns[name], e.k.confs[name]
-		if conn == nil && child == nil {
-			err = fmt.Errorf("%w: no child or connection %q", ErrUnknown, name)
+		var conn *Conn
+		var child *ChildConf
+		if conn, child, err = e.k.named(name); err != nil {
 			return
 		}
-		err = nil
-		for _, s := range e.k.live() {
-			switch {
-			case conn != nil && s.conn == conn:
+		sas := e.k.ours(conn, child)
+		n = e.k.desist(now, conn, child)
+		if conn != nil && len(sas) > 0 {
+			n = 0 // it was for these
+		}
+		for _, s := range sas {
+			if conn != nil {
 				n++
-				do(now, s, 0)
-			case conn == nil && s.conn == child.Conn:
-				for _, c := range s.ofConf(child) {
+				s.deleted = true
+				s.m.Delete(now)
+			} else {
+				for _, spi := range s.ofConf(child) {
 					n++
-					do(now, s, c)
+					s.m.DeleteChild(now, spi)
 				}
-			default:
-				continue
 			}
 			e.k.drain(now, s)
 		}
@@ -112,11 +92,60 @@ func (e *Engine) each(name string, do func(now time.Time, s *ikeSA, child uint32
 	return n, err
 }
 
-// live are the IKE SAs that stand or are being made, as a copy.
-func (k *keyer) live() []*ikeSA {
+// ErrNothing says that no SA of the name is up.
+var ErrNothing = errors.New("engine: nothing to rekey")
+
+// Rekey gives new keys to what has the name: all child SAs of a child, or all IKE SAs of a
+// connection. It returns how many it found, which is one at least; that they succeed shows
+// in Status and events.
+func (e *Engine) Rekey(name string) (n int, err error) {
+	err = ErrClosed
+	e.ask(func(now time.Time) {
+		var conn *Conn
+		var child *ChildConf
+		if conn, child, err = e.k.named(name); err != nil {
+			return
+		}
+		for _, s := range e.k.ours(conn, child) {
+			if conn != nil && s.est != nil {
+				n++
+				s.m.RekeyIKE(now)
+			}
+			if conn == nil {
+				for _, spi := range s.ofConf(child) {
+					n++
+					s.m.RekeyChild(now, spi)
+				}
+			}
+			e.k.drain(now, s)
+		}
+		if n == 0 {
+			err = fmt.Errorf("%w: no SA of %s is up", ErrNothing, name)
+		}
+	})
+	return n, err
+}
+
+// named finds what a name means: a connection or a child. A name of both is the connection's.
+func (k *keyer) named(name string) (*Conn, *ChildConf, error) {
+	switch conn, child := k.conns[name], k.confs[name]; {
+	case conn != nil:
+		return conn, nil, nil
+	case child != nil:
+		return nil, child, nil
+	}
+	return nil, nil, fmt.Errorf("%w: no child or connection %q", ErrUnknown, name)
+}
+
+// ours are the IKE SAs that stand or are being made, as a copy: a connection's, or of the
+// connection that a child is of. Who comes to us is nobody's until it has authenticated.
+func (k *keyer) ours(c *Conn, cc *ChildConf) []*ikeSA {
+	if c == nil {
+		c = cc.Conn
+	}
 	var out []*ikeSA
-	for _, s := range k.sas {
-		if s.until.IsZero() && !s.deleted && !s.next {
+	for s := range k.roster.ofConn(c) {
+		if s.until.IsZero() && !s.deleted && !s.next && !s.rekeyed && (s.initiator || s.peer != nil) {
 			out = append(out, s)
 		}
 	}
@@ -157,12 +186,53 @@ func (k *keyer) up(cc *ChildConf) bool {
 	return false
 }
 
-// desist gives up what is to be tried again under a name.
-func (k *keyer) desist(name string) {
-	for _, a := range k.acquires {
-		if a.conf.Name == name || a.conf.Conn.Name == name {
-			a.keep = false
+// desist gives up what is being set up of a connection, or of a child, and what is to be
+// tried again. It returns how many there were.
+func (k *keyer) desist(now time.Time, c *Conn, cc *ChildConf) (n int) {
+	of := func(conf *ChildConf) bool { return conf == cc || conf.Conn == c }
+	for conf, r := range k.wanted {
+		if of(conf) {
+			delete(k.wanted, conf)
+			if !r.at.IsZero() {
+				n++
+			}
 		}
 	}
-	maps.DeleteFunc(k.wanted, func(cc *ChildConf, _ *retry) bool { return cc.Name == name || cc.Conn.Name == name })
+	maps.DeleteFunc(k.trapped, func(conf *ChildConf, _ bool) bool { return of(conf) })
+	var as []*acquire
+	for _, a := range k.acquires {
+		if of(a.conf) && a.ahead == nil && !(a.alone && c == nil) {
+			as = append(as, a)
+		}
+	}
+	for _, a := range as {
+		k.cancel(now, a)
+	}
+	return n + len(as)
+}
+
+// cancel gives up an acquire, and those behind it. Its child SA may have been asked for: it is
+// deleted as soon as it is there. An IKE SA that is being made for nothing else is not made.
+func (k *keyer) cancel(now time.Time, a *acquire) {
+	x := a.replaces
+	a.replaces, a.keep = nil, false
+	for _, b := range a.behind {
+		b.replaces, b.keep = nil, false
+	}
+	k.failAcquire(now, a.ref, ErrTerminated)
+	for s := range k.roster.ofConn(a.conf.Conn) {
+		if !slices.Contains(s.waiting, a.ref) {
+			continue
+		}
+		s.settle(a.ref)
+		if s.initiator && s.est == nil && len(s.waiting) == 0 {
+			s.deleted = true
+			s.m.Delete(now)
+		} else {
+			s.m.DeleteChild(now, a.spi)
+		}
+		k.drain(now, s)
+		break
+	}
+	k.mail.post(func(now time.Time) { k.succeeded(now, x) })
 }
