@@ -692,7 +692,7 @@ func testEventsOfDemands(t *testing.T, s *scene) {
 	if _, err := d.DialContext(t.Context(), "tcp", "10.2.0.1:8"); err == nil {
 		t.Error("dialled")
 	}
-	e = s.diaryA.await(EventProposalMismatchChild, func(e *Event) bool { return e.Child.SPIIn != 0 }, "b[1]", "mode is 1, wanted 2")
+	e = s.diaryA.await(EventProposalMismatchChild, func(e *Event) bool { return e.Child.SPIIn != 0 }, "b[1]", "mode is tunnel, wanted transport")
 	if e.Unauthenticated || !strings.Contains(e.Flow, "10.2.0.1:8") || e.Offers.First != "mode" {
 		t.Errorf("%+v", e)
 	}
