@@ -17,6 +17,7 @@ import (
 // nobody, though somebody sends what it is to get from elsewhere first (RFC 7296, Section 2.23;
 // ADV-F18, ADV-P37).
 func TestReboundByTraffic(t *testing.T) {
+	t.Parallel()
 	seeds(t, 120, 20000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, nil)
 		r := rand.New(rand.NewPCG(seed, 7))

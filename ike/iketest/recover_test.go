@@ -45,6 +45,7 @@ func TestRestartRecovers(t *testing.T) {
 			down = "long"
 		}
 		t.Run(fmt.Sprintf("%s/%s/%s/mute=%v", tt.who, tt.action, down, tt.mute), func(t *testing.T) {
+			t.Parallel()
 			var worst, sum time.Duration
 			n := 0
 			var traffic iketest.Traffic

@@ -135,6 +135,7 @@ func TestHandshakesUnderLoss(t *testing.T) {
 		want     float64
 	}{{0.1, 400, 10000, 1}, {0.3, 400, 10000, 0.999}, {0.5, 100, 10000, 0.95}} {
 		t.Run(fmt.Sprintf("%.0f%%", tt.loss*100), func(t *testing.T) {
+			t.Parallel()
 			done, all := 0, 0
 			seeds(t, tt.n, tt.nfull, func(t *testing.T, seed uint64) error {
 				s, a, b := pair(seed, ks)
@@ -164,6 +165,7 @@ func TestHandshakesUnderLoss(t *testing.T) {
 // Both ends make and delete child SAs at random under loss, duplication, reordering and
 // corruption, connect and disconnect; after quiet both know the same.
 func TestRandomLife(t *testing.T) {
+	t.Parallel()
 	ks := someKeys(t)
 	seeds(t, 700, 20000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, ks)
@@ -220,6 +222,7 @@ func act(s *iketest.Sim, h *iketest.Host, e *iketest.End, r *rand.Rand) {
 // two honest ends owe each other when all is quiet, for a mangled message may leave them with
 // different views.
 func TestHostilePeer(t *testing.T) {
+	t.Parallel()
 	mangled := 0
 	seeds(t, 700, 20000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, nil)
@@ -303,6 +306,7 @@ func TestDeterminism(t *testing.T) {
 // exactly one IKE SA, or none if somebody deleted it, and both ends have the same child
 // SAs; where nobody deleted any there is exactly one.
 func TestRandomCollisions(t *testing.T) {
+	t.Parallel()
 	rounds, lost := 0, 0
 	var traffic, ordered iketest.Traffic
 	var judged iketest.Judged
@@ -437,6 +441,7 @@ func trace(t *testing.T, s *iketest.Sim) {
 // A host restarts without a word, at any moment of rekeying: the other end finds out by
 // its liveness check, nothing is left, and a new SA works.
 func TestCrashAndRestart(t *testing.T) {
+	t.Parallel()
 	seeds(t, 300, 20000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, nil)
 		r := rand.New(rand.NewPCG(seed, 5))
@@ -477,6 +482,7 @@ func TestCrashAndRestart(t *testing.T) {
 // Three months with swanctl.conf's lifetimes, over a network that loses a tenth: every SA
 // is replaced in time, by either end, and never is there none to send under.
 func TestMonths(t *testing.T) {
+	t.Parallel()
 	seeds(t, 2, 40, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, nil)
 		a.Config.Proposals = iketest.MustIKE("aes256gcm16-prfsha256-x25519")
@@ -518,6 +524,7 @@ func TestMonths(t *testing.T) {
 // A NAT in front of one end forgets its mapping again and again while both ends rekey:
 // the other end follows, and one SA stands in the end.
 func TestRebinding(t *testing.T) {
+	t.Parallel()
 	seeds(t, 120, 20000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, nil)
 		r := rand.New(rand.NewPCG(seed, 6))
