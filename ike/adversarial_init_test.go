@@ -61,7 +61,7 @@ func edit(m *wire.Message, f func(m *wire.Message)) []byte {
 	c := *m
 	c.Payloads = slices.Clone(m.Payloads)
 	f(&c)
-	return c.Append(nil)
+	return iketest.Encode(&c)
 }
 
 func TestResponderInit(t *testing.T) {
@@ -218,7 +218,7 @@ func TestADV_B14_CVE_2014_9221_EveryGroup(t *testing.T) {
 	taken, refused := 0, 0
 	for g := range 1 << 16 {
 		k.Group = uint16(g)
-		raw := m.Append(nil)
+		raw := iketest.Encode(m)
 		r, err := ike.NewResponder(&cfg, ike.Path{Local: b.Addr, Remote: a.Addr}, raw, s.Now)
 		if err != nil {
 			t.Fatalf("group %d: %v", g, err)
@@ -256,7 +256,7 @@ func TestADV_B14_CVE_2014_9221_EveryGroup(t *testing.T) {
 // never a panic, and never more out than in but for the response.
 func TestADV_A1_A3_A15_CVE_2005_3732_InitBytes(t *testing.T) {
 	s, a, b := hosts(t, 3)
-	raw := initRequest(t, s, a, b).Append(nil)
+	raw := iketest.Encode(initRequest(t, s, a, b))
 	cfg := b.Config
 	try := func(raw []byte) {
 		m, err := ike.NewResponder(&cfg, ike.Path{Local: b.Addr, Remote: a.Addr}, raw, s.Now)
@@ -289,7 +289,7 @@ func initiator(t testing.TB, s *iketest.Sim, a, b *iketest.Host) (*iketest.End, 
 
 func reply(m *wire.Message, ps ...wire.Payload) []byte {
 	r := wire.Message{Header: wire.Header{SPIi: m.SPIi, Exchange: wire.ExchangeIKESAInit, Flags: wire.FlagResponse}, Payloads: ps}
-	return r.Append(nil)
+	return iketest.Encode(&r)
 }
 
 // Forged refusals do not end the attempt; the true response wins (ADV-C1).
@@ -417,7 +417,7 @@ func TestADV_C4_ForgedCookies(t *testing.T) {
 func TestADV_C6_C7_C10_BadResponses(t *testing.T) {
 	s0, a0, b0 := hosts(t, 9)
 	e0, req := initiator(t, s0, a0, b0)
-	good, alive := respond(t, s0, b0, req.Append(nil))
+	good, alive := respond(t, s0, b0, iketest.Encode(req))
 	if good == nil || !alive {
 		t.Fatal("no response to start from")
 	}
@@ -472,13 +472,13 @@ func TestADV_C6_C7_C10_BadResponses(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s, a, b := hosts(t, 9) // the same seed: the response fits
 			e, _ := initiator(t, s, a, b)
-			m, err := wire.Parse(good.Append(nil))
+			m, err := wire.Parse(iketest.Encode(good))
 			if err != nil {
 				t.Fatal(err)
 			}
 			tt.change(m)
 			before := a.Counters.Dropped(tt.drop)
-			e.Do(func(x *ike.Machine) { x.Datagram(s.Now, ike.Path{Local: a.Addr, Remote: b.Addr}, m.Append(nil)) })
+			e.Do(func(x *ike.Machine) { x.Datagram(s.Now, ike.Path{Local: a.Addr, Remote: b.Addr}, iketest.Encode(m)) })
 			if got := a.Counters.Dropped(tt.drop) - before; got != 1 {
 				t.Errorf("dropped as %v: %d (%d drops in all)", tt.drop, got, a.Counters.Drops())
 			}
@@ -496,7 +496,7 @@ func TestADV_C6_C7_C10_BadResponses(t *testing.T) {
 		before := e.M.Snapshot()
 		for _, from := range []string{"192.0.2.3:500", "192.0.2.2:501"} {
 			e.Do(func(x *ike.Machine) {
-				x.Datagram(s.Now, ike.Path{Local: a.Addr, Remote: mustAddrPort(from)}, good.Append(nil))
+				x.Datagram(s.Now, ike.Path{Local: a.Addr, Remote: mustAddrPort(from)}, iketest.Encode(good))
 			})
 		}
 		if e.M.Snapshot() != before || a.Counters.Dropped(ike.DropAddress) != 2 {

@@ -71,7 +71,7 @@ func extended(t *testing.T, n *wire.Notify, own bool) string {
 		if n != nil && m.Exchange == wire.ExchangeIKESAInit && m.Flags.Response() {
 			before = bytes.Clone(d.Data)
 			m.Payloads = append(m.Payloads, n)
-			d.Data = m.Append(nil)
+			d.Data = iketest.Encode(m)
 			after = bytes.Clone(d.Data)
 		}
 		return []iketest.Datagram{d}

@@ -481,7 +481,7 @@ func TestADV_D5_ClearBesideSK(t *testing.T) {
 	} {
 		c := *m
 		c.Payloads = ps
-		give(s, to, d, c.Append(nil))
+		give(s, to, d, iketest.Encode(&c))
 		if to.M.Snapshot() != before {
 			t.Errorf("%v changes something", ps)
 		}
@@ -508,7 +508,7 @@ func TestADV_F14_A12_Unprotected(t *testing.T) {
 					for _, p := range []wire.Payload{&wire.Notify{NType: wire.NotifyInvalidIKESPI}, &wire.Notify{NType: wire.NotifyInvalidSPI, Data: []byte{1, 2, 3, 4}},
 						&wire.Notify{NType: wire.NotifyAuthenticationFailed}, &wire.Delete{Protocol: wire.ProtocolIKE}} {
 						m := wire.Message{Header: wire.Header{SPIi: spii, SPIr: spir, Exchange: x, Flags: f, MessageID: id}, Payloads: []wire.Payload{p}}
-						give(s, to, d, m.Append(nil))
+						give(s, to, d, iketest.Encode(&m))
 						if to.M.Snapshot() != before {
 							t.Fatalf("%v %v %d %v changes something", x, f, id, p)
 						}

@@ -244,7 +244,7 @@ func cut(n, total int) [][]byte {
 	for i := range n {
 		d.SPIs = append(d.SPIs, uint32(i+1000))
 	}
-	_, inner := wire.AppendPayloads(nil, []wire.Payload{d})
+	_, inner := iketest.EncodeChain([]wire.Payload{d})
 	var out [][]byte
 	for i := range total {
 		out = append(out, inner[i*len(inner)/total:(i+1)*len(inner)/total])

@@ -25,7 +25,7 @@ func FuzzUnauthenticated(f *testing.F) {
 	for _, p := range []wire.Payload{&wire.Notify{NType: wire.NotifyCookie, Data: []byte("c")}, &wire.Notify{NType: wire.NotifyInvalidKEPayload, Data: []byte{0, 19}},
 		&wire.Notify{NType: wire.NotifyInvalidIKESPI}, &wire.Delete{Protocol: wire.ProtocolIKE}, &wire.Unknown{PType: 99, Critical: true}} {
 		m := wire.Message{Header: wire.Header{SPIi: spii, SPIr: spir, Exchange: wire.ExchangeIKESAInit, Flags: wire.FlagResponse}, Payloads: []wire.Payload{p}}
-		f.Add(m.Append(nil))
+		f.Add(iketest.Encode(&m))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		cfg := b.Config
@@ -81,7 +81,7 @@ func FuzzAuthentic(f *testing.F) {
 	for i, kind := range kinds() {
 		s, _, _, d, _ := at(f, uint64(i), kind)
 		if o := s.Open(d.Data); o != nil {
-			first, inner := wire.AppendPayloads(nil, o.Payloads)
+			first, inner := iketest.EncodeChain(o.Payloads)
 			f.Add(uint8(i), uint8(o.Header.Exchange), uint8(first), inner)
 		}
 	}

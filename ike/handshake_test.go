@@ -221,7 +221,7 @@ func TestADV_C5_CookieAndGroupInEveryOrder(t *testing.T) {
 			// The group comes before the cookie.
 			forged = true
 			m.Payloads = []wire.Payload{&wire.Notify{NType: wire.NotifyInvalidKEPayload, Data: []byte{0, byte(wire.GroupECP256)}}}
-			d.Data = m.Append(nil)
+			d.Data = iketest.Encode(m)
 			return []iketest.Datagram{d}
 		}
 		up(t, s, a, b)
@@ -257,8 +257,8 @@ func TestCookieIsFirstPayload(t *testing.T) {
 	if n, ok := inits[1][0].(*wire.Notify); !ok || n.NType != wire.NotifyCookie {
 		t.Fatalf("first payload is %v", inits[1][0].Type())
 	}
-	_, first := wire.AppendPayloads(nil, inits[0])
-	_, second := wire.AppendPayloads(nil, inits[1][1:])
+	_, first := iketest.EncodeChain(inits[0])
+	_, second := iketest.EncodeChain(inits[1][1:])
 	if !bytes.Equal(first, second) {
 		t.Error("the retry differs in more than the cookie")
 	}
@@ -514,7 +514,7 @@ func TestForcedEncapWithoutNATD(t *testing.T) {
 		m, err := wire.Parse(d.Data)
 		if err == nil && m.Exchange == wire.ExchangeIKESAInit && m.Flags.Response() {
 			m.Payloads = slices.DeleteFunc(m.Payloads, func(p wire.Payload) bool { _, ok := p.(*wire.Notify); return ok })
-			d.Data = m.Append(nil)
+			d.Data = iketest.Encode(m)
 		}
 		return []iketest.Datagram{d}
 	}

@@ -60,7 +60,7 @@ func TestROW_10_NextExchangeAnyway(t *testing.T) {
 			for _, x := range []wire.ExchangeType{wire.ExchangeIKEAuth, wire.ExchangeCreateChildSA, wire.ExchangeInformational} {
 				next := wire.Message{Header: wire.Header{SPIi: m.SPIi, SPIr: spir, Exchange: x, Flags: wire.FlagInitiator, MessageID: 1},
 					Payloads: []wire.Payload{&wire.Encrypted{Body: make([]byte, 64)}}}
-				s.Inject(iketest.Datagram{From: a.Addr, To: b.Addr, Data: next.Append(nil)})
+				s.Inject(iketest.Datagram{From: a.Addr, To: b.Addr, Data: iketest.Encode(&next)})
 			}
 		}
 		s.Run(300*time.Millisecond, nil) // a sends its own again after 500 ms
@@ -82,7 +82,7 @@ func TestCVE_2013_6467_Renumbered(t *testing.T) {
 		return out
 	}
 	s, a, b := hosts(t, 41)
-	raw := initRequest(t, s, a, b).Append(nil)
+	raw := iketest.Encode(initRequest(t, s, a, b))
 	for _, at := range places(raw, wire.HeaderLen, 16) {
 		for typ := range 256 {
 			c := bytes.Clone(raw)
@@ -102,8 +102,8 @@ func TestCVE_2013_6467_Renumbered(t *testing.T) {
 			s, _, _, d, to := at(t, 42, "IKE_AUTH request")
 			was := wire.PayloadNone
 			data := resealed(t, s, d, func(o *iketest.Opened) {
-				first, inner := wire.AppendPayloads([]byte{0}, o.Payloads)
-				inner[0] = byte(first)
+				first, chain := iketest.EncodeChain(o.Payloads)
+				inner := append([]byte{byte(first)}, chain...)
 				if at := places(inner, 1, 0); i < len(at) {
 					was = wire.PayloadType(inner[at[i]])
 					inner[at[i]] = byte(typ)
@@ -199,7 +199,7 @@ func TestCVE_2023_30570_NothingBehindARefusal(t *testing.T) {
 		for _, spir := range spis {
 			next := wire.Message{Header: wire.Header{SPIi: m.SPIi, SPIr: spir, Exchange: wire.ExchangeIKEAuth, Flags: wire.FlagInitiator, MessageID: 1},
 				Payloads: []wire.Payload{&wire.Encrypted{Body: make([]byte, 200)}}}
-			s.Inject(iketest.Datagram{From: stranger.Addr, To: b.Addr, Data: next.Append(nil)})
+			s.Inject(iketest.Datagram{From: stranger.Addr, To: b.Addr, Data: iketest.Encode(&next)})
 			s.Run(2*time.Second, nil)
 		}
 		for _, h := range answers[1:] {
@@ -238,7 +238,7 @@ func TestCVE_2022_23094_CVE_2015_3204_RefusalsAreLogged(t *testing.T) {
 		}
 	}
 	m := initRequest(t, s, a, b)
-	raw := m.Append(nil)
+	raw := iketest.Encode(m)
 	good, hostile := m.Payloads, []wire.Payload{}
 	p := wire.Proposal{Num: 1, Protocol: wire.ProtocolIKE}
 	for i := range 200 {
@@ -275,9 +275,9 @@ func TestCVE_2022_23094_CVE_2015_3204_RefusalsAreLogged(t *testing.T) {
 	}
 	for _, h := range hostile {
 		m.Payloads = append(slices.Clone(good), h)
-		try(m.Append(nil))
+		try(iketest.Encode(m))
 		m.Payloads = slices.DeleteFunc(m.Payloads, func(p wire.Payload) bool { return p.Type() == h.Type() && p != h })
-		try(m.Append(nil))
+		try(iketest.Encode(m))
 	}
 	if n := b.Counters.Panics.Load(); n != 0 {
 		t.Errorf("%d panics", n)
@@ -401,9 +401,9 @@ func TestCVE_2026_35424_HeapIsFlat(t *testing.T) {
 	cfg := b.Config
 	raw := initRequest(t, s, a, b)
 	raw.Payloads = append(raw.Payloads, &wire.Unknown{PType: 99, Critical: true})
-	refused := raw.Append(nil)
+	refused := iketest.Encode(raw)
 	raw.Payloads = raw.Payloads[:1]
-	malformed := raw.Append(nil)
+	malformed := iketest.Encode(raw)
 	h := wire.Header{Exchange: wire.ExchangeInformational, MessageID: 2, Flags: wire.FlagInitiator}
 	h.SPIi, h.SPIr = o.M.SPIs()
 	forged := s.Seal(&iketest.Opened{From: e, Header: h})

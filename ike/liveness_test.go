@@ -216,7 +216,7 @@ func TestADV_F14_Hints(t *testing.T) {
 			Payloads: []wire.Payload{&wire.Notify{NType: n}}}
 		p := path
 		p.Remote = mustAddrPort("192.0.2.2:" + map[uint16]string{500: "500", 4500: "4500"}[from])
-		give(s, e, iketest.Datagram{From: p.Remote, To: p.Local}, m.Append(nil))
+		give(s, e, iketest.Datagram{From: p.Remote, To: p.Local}, iketest.Encode(&m))
 	}
 	inject(id+1, wire.ExchangeInformational, 500, wire.NotifyInvalidIKESPI)
 	inject(id, wire.ExchangeCreateChildSA, 500, wire.NotifyInvalidIKESPI)

@@ -59,7 +59,7 @@ func TestADV_C9_CVE_2023_48795_PayloadsOfInit(t *testing.T) {
 				}
 				was := bytes.Clone(d.Data)
 				m.Payloads = c.do(slices.Clone(m.Payloads))
-				d.Data = m.Append(nil)
+				d.Data = iketest.Encode(m)
 				changed = changed || !bytes.Equal(was, d.Data)
 				return []iketest.Datagram{d}
 			}

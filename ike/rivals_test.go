@@ -26,7 +26,7 @@ func forge(t testing.TB, b []byte, n int) []byte {
 			m.Payloads[i] = &wire.KE{Group: wire.GroupX25519, Data: k.Public()}
 		}
 	}
-	return m.Append(nil)
+	return iketest.Encode(m)
 }
 
 // Forged IKE_SA_INIT responses that look good come before the true one: each is followed,

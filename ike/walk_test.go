@@ -113,7 +113,7 @@ func walk(t *testing.T, s *iketest.Sim, e *iketest.End, typ wire.ExchangeType, r
 		data = s.Seal(&iketest.Opened{From: p, Header: h})
 	} else {
 		m := wire.Message{Header: h, Payloads: []wire.Payload{&wire.Encrypted{Body: make([]byte, 60)}}}
-		data = m.Append(nil)
+		data = iketest.Encode(&m)
 		if story != "" {
 			return true // can't be taken: nobody has keys yet
 		}

@@ -10,7 +10,9 @@
 // while. A broken invariant is in [Sim.Errors] with the seed that shows it again. Faults
 // are set per Sim; [Sim.Tap] sees every datagram sent and may change, drop or multiply
 // it; [Sim.Rewrite] opens protected messages with the machines' own key log, so that a
-// test plays a peer that breaks any rule it likes. [Host.Talk] has packets pass under real
+// test plays a peer that breaks any rule it likes, and writes with encoders of its own
+// ([Encode], [EncodeChain], closed.go), to whose octets those of the machines are held as
+// well. [Host.Talk] has packets pass under real
 // ESP while all that happens, and Sim.Traffic counts what becomes of them.
 //
 // A [Transcript] is a host's conversation with a peer that nobody here wrote: recorded by

@@ -313,6 +313,7 @@ func (e *End) sent(o *ike.Send) {
 			e.fail("I12: %d octets out for %d in before authentication", e.bytesOut, e.bytesIn)
 		}
 	}
+	e.spelled(h, o.Data)
 	if h.Exchange == wire.ExchangeIKESAInit {
 		return
 	}

@@ -1,7 +1,9 @@
 package iketest
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"hash/maphash"
 	"reflect"
 	"slices"
@@ -24,6 +26,8 @@ type Judged struct {
 	Changed  int // of these, that changed it
 	Executed int // requests
 	Again    int // of these, not for the first time
+	Spelled  int // messages and fragments that machines sent
+	Mistaken int // of these, that the second encoder writes in other octets
 	Most     Held
 }
 
@@ -36,6 +40,8 @@ func (j *Judged) Add(o Judged) {
 	j.Changed += o.Changed
 	j.Executed += o.Executed
 	j.Again += o.Again
+	j.Spelled += o.Spelled
+	j.Mistaken += o.Mistaken
 	j.Most.max(o.Most)
 }
 
@@ -273,4 +279,47 @@ func (e *End) holds(h Held) {
 	if !h.within(s.caps) {
 		e.fail("I8: %+v is more than %+v", h, s.caps)
 	}
+}
+
+// spelled judges how a message is written: the second encoder has the same octets for the same
+// values. Both read them with the parsers of package wire; what those read wrong is not the same
+// when it is written again. Without a key log only IKE_SA_INIT is judged.
+func (e *End) spelled(h wire.Header, b []byte) {
+	s := e.Host.Sim
+	if !e.Host.Config.KeyLog && h.Exchange != wire.ExchangeIKESAInit {
+		return
+	}
+	s.Judged.Spelled++
+	again, err := e.rewritten(h, b)
+	if err != nil || !bytes.Equal(again, b) {
+		s.Judged.Mistaken++
+		e.fail("misspells a message (%v): %x, not %x", err, b, again)
+	}
+}
+
+// rewritten reads a message and writes it again.
+func (e *End) rewritten(h wire.Header, b []byte) ([]byte, error) {
+	if h.Exchange == wire.ExchangeIKESAInit {
+		m, err := wire.Parse(b)
+		if err != nil {
+			return nil, err
+		}
+		return Encode(m), nil
+	}
+	f := e.Host.Sim.forger(e, h.SPIr)
+	if f == nil {
+		return nil, errors.New("protected with keys that nobody knows")
+	}
+	first, fragment, inner, iv, err := f.open(b)
+	if err != nil {
+		return nil, err
+	}
+	if len(fragment) == 0 {
+		ps, err := wire.ParsePayloads(first, inner)
+		if err != nil {
+			return nil, err
+		}
+		first, inner = EncodeChain(ps)
+	}
+	return f.close(h, first, fragment, inner, iv), nil
 }

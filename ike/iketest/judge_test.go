@@ -73,6 +73,25 @@ func TestJudgeSees(t *testing.T) {
 			e.sent(&ike.Send{Data: protected(e, 1, true)})
 			e.sent(&ike.Send{Data: protected(e, 2, true)})
 		}},
+		{"a message that does not open", "misspells a message (does not open)", func(_ *Sim, e *End, _ *Child) {
+			e.sent(&ike.Send{Data: broken(protected(e, 1, true))})
+		}},
+		{"a message under no keys", "that nobody knows", func(_ *Sim, e *End, _ *Child) {
+			b := protected(e, 1, true)
+			b[15]++ // another SPI
+			e.sent(&ike.Send{Data: b})
+		}},
+		{"a reserved field that is used", "misspells a message (<nil>)", func(_ *Sim, e *End, _ *Child) {
+			first, inner := EncodeChain([]wire.Payload{&wire.Nonce{Data: make([]byte, 32)}})
+			inner[1] = 0x10
+			e.sent(&ike.Send{Data: e.Host.Sim.Seal(&Opened{From: e, Header: e.header(), First: first, Raw: inner})})
+		}},
+		{"a reserved field in the clear", "misspells a message (<nil>)", func(_ *Sim, e *End, _ *Child) {
+			h := wire.Header{SPIi: e.M.LocalSPI(), Exchange: wire.ExchangeIKESAInit, Flags: wire.FlagInitiator}
+			b := Encode(&wire.Message{Header: h, Payloads: []wire.Payload{&wire.KE{Group: 31, Data: make([]byte, 32)}}})
+			b[35] = 1
+			e.sent(&ike.Send{Data: b})
+		}},
 		{"amplification", "I12", func(s *Sim, e *End, _ *Child) {
 			o := e.Peer()
 			o.Established, o.bytesIn = nil, 0
@@ -167,31 +186,42 @@ func TestJudgeSees(t *testing.T) {
 
 // protected is a datagram of e's SA with a fixed IV.
 func protected(e *End, x byte, initiator bool) []byte {
-	i, r := e.M.SPIs()
-	m := wire.Message{Header: wire.Header{SPIi: i, SPIr: r, Exchange: wire.ExchangeInformational, MessageID: 9},
-		Payloads: []wire.Payload{&wire.Encrypted{Body: append(make([]byte, 8), bytes.Repeat([]byte{x}, 32)...)}}}
+	h := wire.Header{Exchange: wire.ExchangeInformational, MessageID: 9}
 	if initiator {
-		m.Flags |= wire.FlagInitiator
+		h.Flags = wire.FlagInitiator
 	}
-	return m.Append(nil)
+	return closed(e, h, 0, x)
+}
+
+// broken is a datagram whose end does not fit the rest.
+func broken(b []byte) []byte { b[len(b)-1]++; return b }
+
+// header is that of a message that e may send next.
+func (e *End) header() wire.Header {
+	h := wire.Header{Exchange: wire.ExchangeInformational, Flags: wire.FlagInitiator, MessageID: 2}
+	h.SPIi, h.SPIr = e.M.SPIs()
+	return h
 }
 
 // answer is a response in e's name with an IV of its own.
 func answer(e *End, iv byte) []byte {
-	b := protected(e, 1, true)
-	b[19] |= byte(wire.FlagResponse)
-	b[32] = iv
-	return b
+	return closed(e, wire.Header{Exchange: wire.ExchangeInformational, Flags: wire.FlagInitiator | wire.FlagResponse, MessageID: 9}, iv, 1)
+}
+
+func closed(e *End, h wire.Header, iv, x byte) []byte {
+	h.SPIi, h.SPIr = e.M.SPIs()
+	first, inner := EncodeChain([]wire.Payload{&wire.Vendor{Data: bytes.Repeat([]byte{x}, 32)}})
+	return e.Host.Sim.forger(e, h.SPIr).close(h, first, nil, inner, append([]byte{iv}, make([]byte, 7)...))
 }
 
 // TestNothingToJudge: what is as it should be is counted, and not complained about.
 func TestNothingToJudge(t *testing.T) {
 	s, e, _ := standing(t)
 	j := s.Judged
-	if j.Executed != 1 || j.IVs != 2 || j.Reused+j.Clear+j.Changed+j.Again != 0 || j.Most.HalfOpen != 1 || j.Most.Octets < 1000 {
+	if j.Executed != 1 || j.IVs != 2 || j.Spelled != 4 || j.Mistaken+j.Reused+j.Clear+j.Changed+j.Again != 0 || j.Most.HalfOpen != 1 || j.Most.Octets < 1000 {
 		t.Errorf("%+v", j)
 	}
-	s.Inject(Datagram{From: e.M.Path().Local, To: e.M.Path().Remote, Data: protected(e, 1, true)})
+	s.Inject(Datagram{From: e.M.Path().Local, To: e.M.Path().Remote, Data: broken(protected(e, 1, true))})
 	s.Run(time.Second, nil)
 	if s.Judged.Dropped != j.Dropped+1 || len(s.Errors) != 0 {
 		t.Errorf("%+v, %v", s.Judged, s.Errors)
@@ -217,7 +247,7 @@ func TestForging(t *testing.T) {
 	// Message ID 2 follows IKE_SA_INIT and IKE_AUTH.
 	s.Forge(e, wire.Header{Exchange: wire.ExchangeInformational, MessageID: 2})
 	s.Run(time.Second, nil)
-	first, body := wire.AppendPayloads(nil, []wire.Payload{&wire.Notify{NType: wire.NotifyInitialContact}})
+	first, body := EncodeChain([]wire.Payload{&wire.Notify{NType: wire.NotifyInitialContact}})
 	s.ForgeFragment(e, wire.Header{Exchange: wire.ExchangeInformational, MessageID: 3}, first, 1, 1, body)
 	s.Run(time.Second, nil)
 	if answers != 2 {

@@ -266,7 +266,7 @@ func mangle(o *iketest.Opened, r *rand.Rand) {
 	case 4:
 		o.Payloads = append(o.Payloads, &wire.Notify{NType: wire.NotifyType(16384 + r.IntN(60)), Protocol: wire.ProtocolESP, SPI: []byte{1, 2, 3, 4}})
 	case 5:
-		o.First, o.Raw = wire.AppendPayloads(nil, o.Payloads)
+		o.First, o.Raw = iketest.EncodeChain(o.Payloads)
 		for range 1 + r.IntN(4) {
 			if len(o.Raw) > 0 {
 				o.Raw[r.IntN(len(o.Raw))] ^= byte(1 << r.IntN(8))
@@ -389,6 +389,7 @@ func TestRandomCollisions(t *testing.T) {
 	t.Logf("%d collisions, %d IKE SAs deleted", rounds, lost)
 	t.Logf("%d packets offered, %d held, %d sealed, %d delivered; %d in cleartext, %d of %d (key, IV) repeated",
 		traffic.Offered, traffic.Held, traffic.Sealed, traffic.Delivered, judged.Clear, judged.Reused, judged.IVs)
+	t.Logf("%d messages, %d in other octets than the second encoder's", judged.Spelled, judged.Mistaken)
 	t.Logf("where the network lost none: %d sealed, %d delivered", ordered.Sealed, ordered.Delivered)
 }
 
