@@ -39,7 +39,6 @@ type ikeSA struct {
 	deleted  bool     // we asked for its end
 	contact  bool     // it says INITIAL_CONTACT
 	stranger bool     // counts as one of keyer.strangers
-	watched  bool     // a look at its like is due
 	yields   bool     // to another one with the same peer: ends when its children have
 	next     bool     // made by rekeying another, which still has the children
 	rekeyed  bool     // another has taken its place
@@ -48,6 +47,7 @@ type ikeSA struct {
 
 	succession *succession // to another SA that is being made
 	succeeding *succession // of which this one is the new SA
+	looks      time.Time   // when it is compared with its like; zero: not soon
 	trusted    time.Time   // until then nothing is done about a suspicion
 	renews     bool        // its peer is to be authenticated anew
 

@@ -80,6 +80,10 @@ const (
 	twinInsists = 8 * time.Second
 	twinWindow  = 5 * time.Minute
 
+	// yieldPause is how long an SA that yields stays as it is after we have ceased to send
+	// under it. A peer may take longer to decrypt what has come than to answer a Delete.
+	yieldPause = 500 * time.Millisecond
+
 	// resolveTimeout bounds the look-up of a peer's outer host name.
 	resolveTimeout = 10 * time.Second
 )

@@ -1,10 +1,13 @@
 package engine
 
 import (
+	"io"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/sockets/internal/datapath"
 	"github.com/btns-go/btns/tun/tuntest"
 )
 
@@ -125,6 +128,39 @@ func TestReauthenticationMakesBeforeBreaking(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What we sent under the old child SAs is let come to the peer before they are deleted, on a
+// path where a Delete overtakes packets.
+func TestReauthenticationLosesNothing(t *testing.T) {
+	t.Parallel()
+	n, _, b, ea, eb := renewing(t)
+	c, _ := dial(t, ea, b.addr)
+	n.SetFaults(tuntest.Faults{Jitter: 200 * time.Millisecond})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() { _, _ = io.Copy(io.Discard, c) })
+	wg.Go(func() {
+		for tick := time.NewTicker(200 * time.Microsecond); ; {
+			select {
+			case <-stop:
+				tick.Stop()
+				_ = c.Close()
+				return
+			case <-tick.C:
+				_, _ = c.Write(make([]byte, 100))
+			}
+		}
+	})
+	old := spi(ea, 1)
+	anew(t, ea)
+	follows(t, ea, eb, old, 1)
+	close(stop)
+	wg.Wait()
+	eventually(t, "nothing waits for its SA", func() bool { return eb.Data.Stats().Now.EarlyPackets == 0 })
+	if d := eb.Data.Stats().Drops; d[datapath.DropSPI]+d[datapath.DropEarly] != 0 {
+		t.Errorf("the peer has dropped %d + %d packets", d[datapath.DropSPI], d[datapath.DropEarly])
+	}
 }
 
 // One that the peer refuses is tried again, and the old IKE SA serves until then.

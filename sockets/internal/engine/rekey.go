@@ -48,7 +48,9 @@ func (k *keyer) rekeyed(now time.Time, s *ikeSA, o *ike.Rekeyed) {
 	e.IKE.OldNum = from.num
 	k.report(now, e)
 	k.watch(now, to)
-	k.bare(to)
+	if to.yields {
+		k.mail.post(func(now time.Time) { k.leave(now, to) })
+	}
 	other := from
 	if s == from {
 		other = to

@@ -105,13 +105,16 @@ func (s *ikeSA) rivals(p *peer) bool {
 // watch has s compared with others of its peer a little later, when what was begun at the
 // same time is done.
 func (k *keyer) watch(now time.Time, s *ikeSA) {
-	if s.watched || s.peer == nil || len(k.rivals(s)) == 0 {
+	if !s.looks.IsZero() || s.peer == nil || len(k.rivals(s)) == 0 {
 		return
 	}
-	s.watched = true
-	k.later(now.Add(twinLook), func(now time.Time) {
-		s.watched = false
-		k.look(now, s)
+	at := now.Add(twinLook)
+	s.looks = at
+	k.later(at, func(now time.Time) {
+		if s.looks.Equal(at) {
+			s.looks = time.Time{}
+			k.look(now, s)
+		}
 	})
 }
 
@@ -235,9 +238,9 @@ func (k *keyer) spare(s *ikeSA, c *datapath.Child) bool {
 	})
 }
 
-// yield ends an SA that another one replaces. First we send under the other's child SAs,
-// then ours go one by one: each still takes what the peer sends until the peer says that it
-// has stopped (RFC 7296, Section 1.4.1). Nothing is lost.
+// yield ends an SA that another one replaces. First we send under the other's child SAs;
+// when what is on its way has come to the peer, ours go one by one: each still takes what the
+// peer sends until the peer says that it has stopped (RFC 7296, Section 1.4.1). Nothing is lost.
 func (k *keyer) yield(now time.Time, s, to *ikeSA) {
 	e := s.event(EventUniqueReplace)
 	e.Reason = "another one with the peer does the same: " + to.spis()
@@ -245,6 +248,14 @@ func (k *keyer) yield(now time.Time, s, to *ikeSA) {
 	s.deleted, s.yields = true, true
 	k.redirect(s)
 	k.prefer(s, to)
+	k.later(now.Add(yieldPause), func(now time.Time) { k.leave(now, s) })
+}
+
+// leave deletes what is left of an SA that yields.
+func (k *keyer) leave(now time.Time, s *ikeSA) {
+	if !s.yields || !s.until.IsZero() || k.byMachine[s.m] != s {
+		return // rekeyed or gone meanwhile
+	}
 	for _, spi := range slices.Collect(maps.Keys(s.children)) {
 		s.m.DeleteChild(now, spi)
 	}
