@@ -297,7 +297,7 @@ func (e *End) spelled(h wire.Header, b []byte) {
 	}
 }
 
-// rewritten reads a message and writes it again.
+// rewritten reads a message of an end's and writes it again.
 func (e *End) rewritten(h wire.Header, b []byte) ([]byte, error) {
 	if h.Exchange == wire.ExchangeIKESAInit {
 		m, err := wire.Parse(b)
@@ -310,7 +310,11 @@ func (e *End) rewritten(h wire.Header, b []byte) ([]byte, error) {
 	if f == nil {
 		return nil, errors.New("protected with keys that nobody knows")
 	}
-	first, fragment, inner, iv, err := f.open(b)
+	return f.rewritten(h, b)
+}
+
+func (c *closer) rewritten(h wire.Header, b []byte) ([]byte, error) {
+	first, fragment, inner, iv, err := c.open(b)
 	if err != nil {
 		return nil, err
 	}
@@ -321,5 +325,5 @@ func (e *End) rewritten(h wire.Header, b []byte) ([]byte, error) {
 		}
 		first, inner = EncodeChain(ps)
 	}
-	return f.close(h, first, fragment, inner, iv), nil
+	return c.close(h, first, fragment, inner, iv), nil
 }
