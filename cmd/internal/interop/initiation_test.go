@@ -10,7 +10,6 @@ import (
 
 	"github.com/btns-go/btns/cmd/internal/interop"
 	"github.com/btns-go/btns/cmd/internal/interop/swan"
-	"github.com/btns-go/btns/sockets"
 )
 
 // symmetric makes both ends able to initiate.
@@ -47,10 +46,7 @@ func TestSimultaneousInitiation(t *testing.T) {
 				w.agreeWithin(40 * time.Second)
 				w.page()
 				w.pageThere()
-				if out, err := w.swan.Terminate("net"); err != nil {
-					t.Errorf("swanctl --terminate: %v\n%s", err, out)
-				}
-				w.host.AwaitStatus("no IKE SA", func(st *sockets.Status) bool { return len(st.IKE) == 0 })
+				w.ended("no IKE SA", func() error { _, err := w.swan.Terminate("net"); return err }, noIKE)
 			}
 			if twins == 0 && unique != "keep" {
 				t.Errorf("in %d rounds they never crossed", rounds)

@@ -45,15 +45,9 @@ func TestPeerDeletes(t *testing.T) {
 	w := s.start(t, smallWeb())
 	row := report.Row(t, peer, "charon deletes the child, then the IKE SA; each comes again on demand", s.role(), s.suite())
 	w.page()
-	if out, err := w.swan.TerminateChild("net"); err != nil {
-		t.Fatalf("swanctl --terminate: %v\n%s", err, out)
-	}
-	w.host.AwaitStatus("no child SA", func(st *sockets.Status) bool { return len(st.IKE) == 1 && len(st.IKE[0].Children) == 0 })
+	w.ended("no child SA", func() error { _, err := w.swan.TerminateChild("net"); return err }, noChild)
 	w.page()
-	if out, err := w.swan.Terminate("net"); err != nil {
-		t.Fatalf("swanctl --terminate: %v\n%s", err, out)
-	}
-	w.host.AwaitStatus("no IKE SA", func(st *sockets.Status) bool { return len(st.IKE) == 0 })
+	w.ended("no IKE SA", func() error { _, err := w.swan.Terminate("net"); return err }, noIKE)
 	w.page()
 	if st := w.host.Status(); len(st.IKE) != 1 || len(st.IKE[0].Children) != 1 {
 		t.Errorf("our SAs: %+v", st.IKE)
