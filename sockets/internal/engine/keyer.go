@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/btns-go/btns/ike"
+	"github.com/btns-go/btns/ike/auth"
 	"github.com/btns-go/btns/ike/gate"
 	"github.com/btns-go/btns/ike/wire"
 	"github.com/btns-go/btns/latch"
@@ -24,6 +25,7 @@ type keyer struct {
 	conns   map[string]*Conn
 	confs   map[string]*ChildConf
 	hashes  []uint16
+	decoy   auth.PSK        // of peers that we do not know
 	ctx     context.Context // ends with the keyer; for resolving host names
 	mail    *mailbox
 	door    *door

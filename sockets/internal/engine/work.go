@@ -138,11 +138,23 @@ func (k *keyer) verify(now time.Time, s *ikeSA, w *ike.WorkVerify) {
 		method = pad.MethodPSK
 	}
 	entry, found := k.lookup(s, id, method, w.SPKI)
+	var conn *Conn
+	if entry != nil {
+		conn = k.conns[entry.Conn]
+	}
+	var wrong error
+	if method == pad.MethodPSK {
+		// Done for names that nobody has as well: the time tells no more than the answer (ADV-D17).
+		secret := k.decoy
+		if conn != nil && !conn.PSK.Empty() {
+			secret = conn.PSK
+		}
+		wrong = auth.VerifyPSK(w.PRF, secret, &w.Auth, w.Octets)
+	}
 	if err := found.Err(); err != nil {
 		refuse(now, err)
 		return
 	}
-	conn := k.conns[entry.Conn]
 	if conn == nil {
 		refuse(now, fmt.Errorf("PAD entry %s belongs to no connection", entry.Name))
 		return
@@ -154,8 +166,8 @@ func (k *keyer) verify(now time.Time, s *ikeSA, w *ike.WorkVerify) {
 	p := &peer{conn: conn, entry: entry, id: id, outer: w.Path.Remote.Addr(), contact: w.Contact, path: w.Path}
 
 	if method == pad.MethodPSK {
-		if err := auth.VerifyPSK(w.PRF, conn.PSK, &w.Auth, w.Octets); err != nil {
-			refuse(now, fmt.Errorf("it does not hold the shared key of connection %s: %w", conn.Name, err))
+		if wrong != nil {
+			refuse(now, fmt.Errorf("it does not hold the shared key of connection %s: %w", conn.Name, wrong))
 			return
 		}
 		k.accept(now, s, w.ID, p)
@@ -188,6 +200,13 @@ func (k *keyer) verify(now time.Time, s *ikeSA, w *ike.WorkVerify) {
 			k.drain(now, s)
 		})
 	})
+}
+
+// decoy is a key that nobody has.
+func decoy() auth.PSK {
+	var b [32]byte
+	_, _ = rand.Read(b[:])
+	return auth.NewPSK(b[:])
 }
 
 // lookup searches the PAD. An initiator that asked for one peer must not end up with
