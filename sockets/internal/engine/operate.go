@@ -88,6 +88,14 @@ func (e *Engine) Terminate(name string) (n int, err error) {
 			}
 			e.k.drain(now, s)
 		}
+		for _, s := range e.k.yielding(conn, child) { // to these
+			if conn != nil {
+				s.m.Delete(now)
+				e.k.drain(now, s)
+			} else {
+				e.k.leave(now, s)
+			}
+		}
 	})
 	return n, err
 }
@@ -146,6 +154,20 @@ func (k *keyer) ours(c *Conn, cc *ChildConf) []*ikeSA {
 	var out []*ikeSA
 	for s := range k.roster.ofConn(c) {
 		if s.until.IsZero() && !s.deleted && !s.next && !s.rekeyed && (s.initiator || s.peer != nil) {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// yielding are those of a connection, or of the connection that a child is of, that are about to
+// go because another one does the same.
+func (k *keyer) yielding(c *Conn, cc *ChildConf) (out []*ikeSA) {
+	if c == nil {
+		c = cc.Conn
+	}
+	for s := range k.roster.ofConn(c) {
+		if s.yields && s.until.IsZero() {
 			out = append(out, s)
 		}
 	}

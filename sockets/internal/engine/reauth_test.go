@@ -163,6 +163,30 @@ func TestReauthenticationLosesNothing(t *testing.T) {
 	}
 }
 
+// What is terminated is not continued under the SA that yields to it.
+func TestTerminateEndsWhatYields(t *testing.T) {
+	t.Parallel()
+	_, _, _, ea, _ := renewing(t)
+	yielding := func() (n int) {
+		ea.ask(func(time.Time) {
+			for _, s := range ea.k.sas {
+				if s.yields && s.m.State() == ike.StateEstablished {
+					n++
+				}
+			}
+		})
+		return n
+	}
+	anew(t, ea)
+	eventually(t, "the old one yields", func() bool { return yielding() == 1 })
+	if n, err := ea.Terminate("peer-of-a"); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if n := yielding(); n != 0 {
+		t.Errorf("%d stand", n)
+	}
+}
+
 // One that the peer refuses is tried again, and the old IKE SA serves until then.
 func TestReauthenticationIsTriedAgain(t *testing.T) {
 	t.Parallel()
