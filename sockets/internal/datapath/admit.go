@@ -40,7 +40,7 @@ func (p *Path) judge(in *netstack.Inbound) Drop {
 	}
 	switch v := in.Packet.V.(type) {
 	case *Child:
-		if v.gone.Load() {
+		if v.shut.Load() || v.gone.Load() && in.SYN {
 			return DropSPI
 		}
 		return p.judgeUnder(in, s, flow, v)

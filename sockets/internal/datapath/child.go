@@ -81,7 +81,8 @@ type Child struct {
 	path      atomic.Pointer[pathState]
 	told      atomic.Pointer[tun.Path] // what Config.Moved was called with last, nil once the peer is back or SetPath was called
 	serial    atomic.Uint64            // order of InstallOutbound: later ones win
-	gone      atomic.Bool              // set by Remove
+	gone      atomic.Bool              // set by Retire and Remove: nothing is sent
+	shut      atomic.Bool              // set by Remove: nothing is delivered
 	heardAny  atomic.Bool              // Config.FirstInbound was called
 	exhausted atomic.Bool              // Config.Exhausted was called
 	softened  atomic.Bool              // Config.SoftLimit was called
@@ -118,7 +119,7 @@ func (c *Child) CurrentPath() tun.Path {
 // Narrow reports whether the child is as narrow as one flow: what a latch on it is bound to is its one suite.
 func (c *Child) Narrow() bool { _, one := oneFlow(c.Pair); return one }
 
-// Removed reports whether the child was removed: nothing passes under it any more.
+// Removed reports whether the child was retired or removed: nothing is sent under it any more.
 func (c *Child) Removed() bool { return c.gone.Load() }
 
 // Installed is when the child was installed.

@@ -13,7 +13,8 @@
 // ECN field is merged (RFC 6040); fragments are put together for each SA by itself, so that no datagram is made of two
 // SAs' packets, and overlaps end a datagram (RFC 5722); the selectors of that SA are compared with the whole packet; then
 // it goes into the stack with the SA's tag, and Admit compares the tag with the latch of the socket that was found.
-// Packets for an SPI that is reserved wait a little for their SA.
+// Packets for an SPI that is reserved wait a little for their SA, and an SA that another one replaced takes late packets
+// for a moment.
 //
 // # Checksums
 //

@@ -239,7 +239,9 @@ func (p *Path) snapshot() Stats {
 	for i := range c.drops {
 		s.Drops[i] = c.drops[i].Load()
 	}
-	s.Now.Children = p.sad.Len()
+	p.mu.Lock()
+	s.Now.Children = p.sad.Len() - len(p.retired)
+	p.mu.Unlock()
 	s.Now.HeldPackets, s.Now.HeldBytes = p.held.Len()
 	s.Now.EarlyPackets, s.Now.EarlyBytes = p.early.len()
 	s.Now.Requests = p.requests.len()

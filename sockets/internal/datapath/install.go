@@ -159,17 +159,15 @@ func (p *Path) remove(inSPI uint32) *Child {
 		return nil
 	}
 	c.gone.Store(true)
+	c.shut.Store(true)
 	p.index.remove(c)
+	p.unretire(c)
 	p.epoch.Add(1)
 	p.mu.Unlock()
 
 	// Without p.mu: whoever holds the gate or the send lock may be on its way to it.
-	if o := c.out.Load(); o != nil {
-		o.mu.Lock()
-		o.closed = true
-		o.mu.Unlock()
-		o.sa.Zero()
-	} else if c.heardAny.Load() { // see arriving
+	c.mute()
+	if c.out.Load() == nil && c.heardAny.Load() { // see arriving
 		p.wake(p.held.TakeMatch(func(f ts.Flow, _ heldPacket) bool { return c.Pair.MatchOut(f) }), false)
 	}
 	c.gate.Lock()
@@ -182,7 +180,7 @@ func (p *Path) remove(inSPI uint32) *Child {
 }
 
 func (p *Path) children(f func(*Child) bool) {
-	p.sad.Range(func(_ uint32, c *Child) bool { return f(c) })
+	p.sad.Range(func(_ uint32, c *Child) bool { return c.gone.Load() || f(c) })
 }
 
 // conflicting: see Path.Conflicting. Another suite alone is no conflict: a narrow SA beside a wide one is what RFC 5660,

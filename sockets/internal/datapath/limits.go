@@ -39,6 +39,11 @@ const (
 	maxEarlyBytes = 4 << 20
 	earlyLifetime = 3 * time.Second
 
+	// lateness is how long packets are taken under a child that another has replaced, and maxRetired bounds those children:
+	// more are removed at once.
+	lateness   = 500 * time.Millisecond
+	maxRetired = 1024
+
 	// strangerGap is how often Config.UnknownSPI is called at most: more than the engine answers.
 	strangerGap = 20 * time.Millisecond
 

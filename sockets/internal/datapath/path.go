@@ -113,9 +113,10 @@ type Path struct {
 	policyMu sync.Mutex // one change of policy at a time
 	tickMu   sync.Mutex // one Tick at a time: what was due is done when it returns
 
-	mu     sync.Mutex // guards changes of children
-	index  childIndex // read without mu
-	serial uint64
+	mu      sync.Mutex // guards changes of children
+	index   childIndex // read without mu
+	serial  uint64
+	retired []retired // at most maxRetired
 }
 
 // New returns a Path. Nothing is received until Run.
@@ -168,13 +169,18 @@ func (p *Path) Conflicting(flow ts.Flow, params *latch.Params) bool {
 // there is no such child. Not from a callback.
 func (p *Path) Remove(inSPI uint32) *Child { return p.remove(inSPI) }
 
+// Retire ends a child that another one has replaced: after it returns nothing is sent under it, and its key for that is
+// erased. What comes under it is taken for half a second more, and then until Tick, which removes it. It returns nil if there
+// is no such child. Not from a callback.
+func (p *Path) Retire(inSPI uint32) *Child { return p.retire(inSPI) }
+
 // Prefer makes a child the first choice for what it covers, as if it had just been installed.
 func (p *Path) Prefer(inSPI uint32) { p.prefer(inSPI) }
 
-// Child returns the child with this inbound SPI, nil if there is none.
+// Child returns the child with this inbound SPI, nil if there is none. One that was retired is still there.
 func (p *Path) Child(inSPI uint32) *Child { return p.sad.Lookup(inSPI) }
 
-// Children calls f for every installed child until f returns false.
+// Children calls f for every child that may be used until f returns false.
 func (p *Path) Children(f func(*Child) bool) { p.children(f) }
 
 // SetPath changes where the child's packets are sent.

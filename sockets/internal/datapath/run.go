@@ -112,6 +112,7 @@ func (p *Path) tick() {
 	p.sweepEmbryos(now)
 	p.sweepFragments(now)
 	p.sweepEarly(now)
+	p.sweepRetired(now)
 }
 
 func (p *Path) close() error {

@@ -260,7 +260,11 @@ func (k *keyer) removeChild(now time.Time, s *ikeSA, inSPI uint32, why ike.Reaso
 	}
 	k.holders.remove(c)
 	k.occupy(c, -1)
-	k.dp.Remove(inSPI)
+	if why == ike.ReasonReplaced {
+		k.dp.Retire(inSPI)
+	} else {
+		k.dp.Remove(inSPI)
+	}
 	k.bare(s)
 	if c.OutSPI() == 0 || why == ike.ReasonReplaced && s.m.State() == ike.StateEstablished {
 		return // it was never up, or EventChildRekey told
