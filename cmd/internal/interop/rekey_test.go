@@ -123,6 +123,7 @@ func TestReauthentication(t *testing.T) {
 			w.stream(row, r.breaks, maxGap)
 			if !r.loses {
 				w.lostNothing(row)
+				w.charonLostNothing()
 			}
 			w.count(row, r.min)
 			w.agree()
