@@ -47,7 +47,7 @@ func TestReboundByTraffic(t *testing.T) {
 		}
 		a.Talk(50 * time.Millisecond)
 		for range 6 {
-			s.Run(time.Duration(500+r.IntN(3000))*time.Millisecond, nil) // what was begun is done
+			s.Run(time.Duration(700+r.IntN(3000))*time.Millisecond, nil) // what was begun is done, the second send as well
 			a.Rebind()
 			s.Run(300*time.Millisecond, nil)
 			es := b.Established()
