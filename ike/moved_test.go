@@ -175,3 +175,35 @@ func TestMovedWhileRekeying(t *testing.T) {
 	s.Settle(5 * time.Minute)
 	clean(t, s)
 }
+
+// The end outside a NAT rekeys the IKE SA, its answer is lost, and the NAT forgets: it can't ask
+// again, and does not know the SA that the other end has gone over to. A sign of life under the
+// old one tells it where to ask.
+func TestBeckoned(t *testing.T) {
+	s, a, b := hosts(t, 680)
+	a.Outside = netip.MustParseAddr("198.51.100.1")
+	_, o := up(t, s, a, b)
+	answered := false
+	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
+		if o := s.Open(d.Data); o != nil && o.Kind() == "CREATE_CHILD_SA response" && !answered {
+			answered = true
+			return nil
+		}
+		return []iketest.Datagram{d}
+	}
+	o.Do(func(m *ike.Machine) { m.RekeyIKE(s.Now) })
+	s.Run(100*time.Millisecond, nil)
+	a.Rebind()
+	heir := live(t, a)
+	if !answered || heir.Prev == nil {
+		t.Fatal("not rekeyed")
+	}
+	heir.Do(func(m *ike.Machine) { m.CheckLiveness(s.Now) })
+	if !s.Run(10*time.Second, func() bool { return o.Next != nil && o.Closed != nil }) {
+		t.Errorf("the peer does not follow\n%s", s.Summary())
+	}
+	s.Settle(5 * time.Minute)
+	only(t, live(t, a))
+	only(t, live(t, b))
+	clean(t, s)
+}

@@ -121,6 +121,19 @@ func (m *Machine) sendAgain(now time.Time) {
 	m.spoke = now
 	m.transmit(m.path, x.raw)
 	m.emit(&Resent{m.told(x)})
+	m.beckon(now)
+}
+
+// beckon asks a peer that does not answer for a sign of life under the SA that this one took
+// over from. It may not have got the response that made this one, and not reach us to ask
+// again, for a NAT has a new mapping for us: now it learns of that.
+func (m *Machine) beckon(now time.Time) {
+	e := m.elder
+	if e == nil || e.state != StateReplaced || e.req != nil || m.state != StateEstablished {
+		return
+	}
+	e.send(now, wire.ExchangeInformational, nil)
+	m.emit(&Wake{Machine: e})
 }
 
 // answered tells of the answer to a request that was sent more than once.
