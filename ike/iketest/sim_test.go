@@ -526,7 +526,7 @@ func TestMonths(t *testing.T) {
 // the other end follows, and one SA stands in the end.
 func TestRebinding(t *testing.T) {
 	t.Parallel()
-	seeds(t, 120, 20000, func(t *testing.T, seed uint64) error {
+	seeds(t, 400, 20000, func(t *testing.T, seed uint64) error {
 		s, a, b := pair(seed, nil)
 		r := rand.New(rand.NewPCG(seed, 6))
 		if *oneSeed != 0 {
