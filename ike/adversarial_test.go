@@ -2,8 +2,6 @@ package ike_test
 
 import (
 	"bytes"
-	"crypto/aes"
-	"crypto/cipher"
 	"fmt"
 	"slices"
 	"strings"
@@ -394,27 +392,8 @@ func padded(t testing.TB, s *iketest.Sim, d iketest.Datagram, first wire.Payload
 	if o == nil || o.From.Keys.Suite.Encr != wire.EncrAESGCM16 {
 		t.Fatal("cannot open, or not AES-GCM")
 	}
-	key := []byte(o.From.Keys.SKer)
-	if o.Header.Flags.Initiator() {
-		key = o.From.Keys.SKei
-	}
-	block, err := aes.NewCipher(key[:len(key)-4])
-	if err != nil {
-		t.Fatal(err)
-	}
-	aead, err := cipher.NewGCM(block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// RFC 5282, Sections 3 and 4: the salt ends the key, the headers are associated data.
-	h := o.Header
-	h.Next = wire.PayloadEncrypted
-	h.Length = uint32(wire.HeaderLen + 4 + 8 + len(body) + 16)
-	b := h.Append(nil)
-	b = append(b, byte(first), 0, byte((h.Length-wire.HeaderLen)>>8), byte(h.Length-wire.HeaderLen))
-	iv := []byte{0xff, 0, 0, 0, 0, 0, 0, 1} // none that a machine comes to
-	nonce := append(bytes.Clone(key[len(key)-4:]), iv...)
-	return append(append(b, iv...), aead.Seal(nil, nonce, body, b)...)
+	o.First, o.Raw, o.Padded = first, body, true
+	return s.Seal(o)
 }
 
 // Padding longer than the content, under a valid ICV: INVALID_SYNTAX where it can be said,

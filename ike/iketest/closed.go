@@ -66,22 +66,30 @@ func newCloser(k *ike.IKEKeys, role ike.Role) (*closer, error) {
 // close makes the datagram of Figure 21 of RFC 7296; with the numbers of a fragment, that of
 // Figure 2 of RFC 7383. Of iv the first eight or sixteen octets are used.
 func (c *closer) close(h wire.Header, first wire.PayloadType, fragment, inner, iv []byte) []byte {
-	kind := wire.PayloadType(46)
+	pad := 0
+	if c.aead == nil {
+		pad = (16 - (len(inner)+1)%16) % 16
+	}
+	return c.seal(h, first, fragment, grow(nil, inner, zero(pad), uint8(pad)), iv)
+}
+
+// seal is close for a text with its padding, whatever that is.
+func (c *closer) seal(h wire.Header, first wire.PayloadType, fragment, text, iv []byte) []byte {
+	kind, size := wire.PayloadType(46), 8
 	if len(fragment) > 0 {
 		kind = 53
 	}
-	text, size := grow(nil, inner, uint8(0)), 8
 	if c.aead == nil {
-		pad := (16 - (len(inner)+1)%16) % 16
-		text, size = grow(nil, inner, zero(pad), uint8(pad)), 16
+		size = 16
 	}
 	n := 4 + len(fragment) + size + len(text) + c.icv
 	b := grow(headed(h, kind, n), uint8(first), uint8(0), uint16(n), fragment)
 	if c.aead != nil {
 		return c.aead.Seal(grow(bytes.Clone(b), iv[:8]), grow(nil, c.salt, iv[:8]), text, b)
 	}
-	cipher.NewCBCEncrypter(c.block, iv[:16]).CryptBlocks(text, text)
 	b = grow(b, iv[:16], text)
+	text = b[len(b)-len(text):]
+	cipher.NewCBCEncrypter(c.block, iv[:16]).CryptBlocks(text, text)
 	return grow(b, c.sum(b))
 }
 

@@ -17,6 +17,8 @@ type Opened struct {
 	// Raw, if not nil, is sealed instead of Payloads, as a chain that starts with First.
 	Raw   []byte
 	First wire.PayloadType
+	// Padded says that Raw ends in padding, pad length octet and all.
+	Padded bool
 }
 
 // Kind is the exchange and the direction, for switches: "IKE_AUTH request".
@@ -155,6 +157,9 @@ func (s *Sim) Seal(o *Opened) []byte {
 	f := s.forger(o.From, o.Header.SPIr)
 	if f == nil { // an SPI that is a lie
 		f = s.forger(o.From, o.From.Keys.SPIr)
+	}
+	if o.Padded {
+		return f.seal(o.Header, first, nil, inner, f.iv())
 	}
 	return f.close(o.Header, first, nil, inner, f.iv())
 }

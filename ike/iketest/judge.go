@@ -15,7 +15,8 @@ import (
 )
 
 // This file judges what can't be read off a machine's outputs: that what it drops changes
-// nothing (I2), that it executes no request twice (I6), and what it holds (I8).
+// nothing (I2), that it executes no request twice (I6), what it holds (I8), and how
+// it writes.
 
 // Judged counts what the judges have looked at, and what they found.
 type Judged struct {
@@ -290,15 +291,19 @@ func (e *End) spelled(h wire.Header, b []byte) {
 		return
 	}
 	s.Judged.Spelled++
-	again, err := e.rewritten(h, b)
+	var c *closer
+	if f := s.forger(e, h.SPIr); f != nil {
+		c = f.closer
+	}
+	again, err := c.rewritten(h, b)
 	if err != nil || !bytes.Equal(again, b) {
 		s.Judged.Mistaken++
 		e.fail("misspells a message (%v): %x, not %x", err, b, again)
 	}
 }
 
-// rewritten reads a message of an end's and writes it again.
-func (e *End) rewritten(h wire.Header, b []byte) ([]byte, error) {
+// rewritten reads a message and writes it again, with the keys of its sender; nil: there are none.
+func (c *closer) rewritten(h wire.Header, b []byte) ([]byte, error) {
 	if h.Exchange == wire.ExchangeIKESAInit {
 		m, err := wire.Parse(b)
 		if err != nil {
@@ -306,14 +311,9 @@ func (e *End) rewritten(h wire.Header, b []byte) ([]byte, error) {
 		}
 		return Encode(m), nil
 	}
-	f := e.Host.Sim.forger(e, h.SPIr)
-	if f == nil {
+	if c == nil {
 		return nil, errors.New("protected with keys that nobody knows")
 	}
-	return f.rewritten(h, b)
-}
-
-func (c *closer) rewritten(h wire.Header, b []byte) ([]byte, error) {
 	first, fragment, inner, iv, err := c.open(b)
 	if err != nil {
 		return nil, err

@@ -372,33 +372,25 @@ func (c *Conversation) respelled(b []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.Exchange == wire.ExchangeIKESAInit {
-		m, err := wire.Parse(b)
-		if err != nil {
-			return nil, err
-		}
-		return Encode(m), nil
-	}
 	role := ike.Responder
 	if h.Flags.Initiator() {
 		role = ike.Initiator
 	}
+	var peer *closer
 	for _, e := range c.Host.Ends {
 		if k := e.keys[h.SPIr]; k != nil && e.role != role {
-			peer, err := newCloser(k, role)
-			if err != nil {
+			if peer, err = newCloser(k, role); err != nil {
 				return nil, err
 			}
-			again, err := peer.rewritten(h, b)
-			if err == nil && peer.aead == nil {
-				// RFC 7296, Section 3.14: pad octets may have any value, and strongSwan's do.
-				_, _, was, _, _ := peer.open(b)
-				if _, _, is, _, err := peer.open(again); err == nil && bytes.Equal(is, was) && len(again) == len(b) {
-					again = b
-				}
-			}
-			return again, err
 		}
 	}
-	return nil, errors.New("no keys")
+	again, err := peer.rewritten(h, b)
+	if err == nil && peer != nil && peer.aead == nil {
+		// RFC 7296, Section 3.14: pad octets may have any value, and strongSwan's do.
+		_, _, was, _, _ := peer.open(b)
+		if _, _, is, _, err := peer.open(again); err == nil && bytes.Equal(is, was) && len(again) == len(b) {
+			again = b
+		}
+	}
+	return again, err
 }
