@@ -93,20 +93,26 @@ func rebound(s *iketest.Sim, e, peer *iketest.End) ike.Path {
 	return p
 }
 
+// muted has what a host sends get lost while it is true.
+func muted(s *iketest.Sim, h *iketest.Host) *bool {
+	silent := true
+	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
+		if silent && d.From.Addr() == h.Addr.Addr() {
+			return nil
+		}
+		return []iketest.Datagram{d}
+	}
+	return &silent
+}
+
 // What ESP says holds for requests that are sent again as well (RFC 7296, Section 2.23).
 func TestMovedWhileAsking(t *testing.T) {
 	s, a, b := hosts(t, 670)
 	a.Outside = netip.MustParseAddr("198.51.100.1")
 	e, o := up(t, s, a, b)
-	silent := true
-	s.Tap = func(d iketest.Datagram) []iketest.Datagram {
-		if silent && d.From.Addr() == b.Addr.Addr() {
-			return nil
-		}
-		return []iketest.Datagram{d}
-	}
+	silent := muted(s, b)
 	rekeyChild(s, o, first(o))
-	silent = false
+	*silent = false
 	rebound(s, e, o)
 	if !s.Run(10*time.Second, func() bool { return len(o.Made) == 2 }) {
 		t.Fatalf("not rekeyed, sent again: %+v", o.Resent)
@@ -124,18 +130,12 @@ func TestMovedWhileRekeying(t *testing.T) {
 		s, a, b := hosts(t, 671+seed)
 		a.Outside = netip.MustParseAddr("198.51.100.1")
 		e, o := up(t, s, a, b)
-		silent := true
-		s.Tap = func(d iketest.Datagram) []iketest.Datagram {
-			if silent && d.From.Addr() == b.Addr.Addr() {
-				return nil
-			}
-			return []iketest.Datagram{d}
-		}
+		silent := muted(s, b)
 		rekeyIKE(s, o)
 		rekeyIKE(s, e)
 		s.Run(100*time.Millisecond, nil)
 		want := rebound(s, e, o)
-		silent = false
+		*silent = false
 		s.Run(time.Minute, func() bool { return o.Next != nil })
 		n := live(t, b)
 		if n == o || n.M.Path() != want {

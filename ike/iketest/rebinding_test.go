@@ -19,12 +19,8 @@ import (
 func TestReboundByTraffic(t *testing.T) {
 	t.Parallel()
 	seeds(t, 120, 20000, func(t *testing.T, seed uint64) error {
-		s, a, b := pair(seed, nil)
+		s, a, b := behindNAT(t, seed)
 		r := rand.New(rand.NewPCG(seed, 7))
-		if *oneSeed != 0 {
-			trace(t, s)
-		}
-		a.Outside, a.Addr = netip.MustParseAddr("198.51.100.1"), netip.MustParseAddrPort("10.0.0.1:500")
 		a.Config.ForceEncap, b.Config.ForceEncap = r.IntN(2) == 0, r.IntN(2) == 0
 		a.Config.DPDDelay, b.Config.DPDDelay = 0, 0
 		e := a.Connect(b, nil)

@@ -522,17 +522,23 @@ func TestMonths(t *testing.T) {
 	})
 }
 
+// behindNAT are two hosts with a NAT in front of the first.
+func behindNAT(t *testing.T, seed uint64) (s *iketest.Sim, a, b *iketest.Host) {
+	s, a, b = pair(seed, nil)
+	if *oneSeed != 0 {
+		trace(t, s)
+	}
+	a.Outside, a.Addr = netip.MustParseAddr("198.51.100.1"), netip.MustParseAddrPort("10.0.0.1:500")
+	return s, a, b
+}
+
 // A NAT in front of one end forgets its mapping again and again while both ends rekey:
 // the other end follows, and one SA stands in the end.
 func TestRebinding(t *testing.T) {
 	t.Parallel()
 	seeds(t, 400, 20000, func(t *testing.T, seed uint64) error {
-		s, a, b := pair(seed, nil)
+		s, a, b := behindNAT(t, seed)
 		r := rand.New(rand.NewPCG(seed, 6))
-		if *oneSeed != 0 {
-			trace(t, s)
-		}
-		a.Outside, a.Addr = netip.MustParseAddr("198.51.100.1"), netip.MustParseAddrPort("10.0.0.1:500")
 		a.Config.DPDDelay = 5 * time.Second // also keeps the mapping
 		e := a.Connect(b, nil)
 		if !s.Run(time.Minute, func() bool { return e.Up() && e.Peer() != nil && e.Peer().Up() }) {

@@ -163,6 +163,13 @@ func (p *pair) look(e *Engine, after time.Duration) {
 	}
 }
 
+// age has it be as if a host's IKE SAs had come up that much earlier.
+func (p *pair) age(e *Engine, by time.Duration) {
+	for _, s := range p.list(e) {
+		e.ask(func(time.Time) { s.born.at = s.born.at.Add(-by) })
+	}
+}
+
 // hear has both ends hear of every IKE SA.
 func (p *pair) hear() {
 	p.t.Helper()
@@ -252,11 +259,8 @@ func TestTwinsEndOnlyOne(t *testing.T) {
 	p.sort(x, y)
 	c := p.dial(p.a, p.b)
 	roundTrip(t, c, []byte("before"))
-	for _, e := range []*Engine{p.a, p.b} { // as if that had been 10 s ago
-		for _, s := range p.list(e) {
-			e.ask(func(time.Time) { s.born.at = s.born.at.Add(-10 * time.Second) })
-		}
-	}
+	p.age(p.a, 10*time.Second)
+	p.age(p.b, 10*time.Second)
 	p.hear()
 	p.n.SetFaults(tuntest.Faults{Drop: 1})
 	p.look(p.a, 0)
@@ -297,9 +301,7 @@ func TestLaterOnesAreNoTwins(t *testing.T) {
 	p.sort(x, y)
 	p.hear()
 	for _, e := range []*Engine{p.a, p.b} {
-		for _, s := range p.list(e) { // both were heard of since
-			e.ask(func(time.Time) { s.born.at = s.born.at.Add(-time.Minute) })
-		}
+		p.age(e, time.Minute) // both were heard of since
 		p.look(e, 0)
 	}
 	if p.find(p.a, x).deleted || p.find(p.b, x).deleted || len(p.list(p.a)) != 2 {
@@ -473,9 +475,7 @@ func TestSuccessorIsNoTwin(t *testing.T) {
 	p.a.ask(func(now time.Time) { p.a.k.reauthenticate(now, s, &ike.Reauthenticate{}) })
 	y := p.other(x)
 	p.sort(y, x)
-	for _, s := range p.list(p.b) { // as if that had been a while ago
-		p.b.ask(func(time.Time) { s.born.at = s.born.at.Add(-twinInsists / 2) })
-	}
+	p.age(p.b, twinInsists/2)
 	p.look(p.b, 0)
 	p.n.SetFaults(tuntest.Faults{})
 	p.onlyOne(y, "tcp")
