@@ -73,10 +73,7 @@ func rebinding(t *testing.T) (ea, eb *Engine, natA, wireB *tuntest.NATWire, wide
 // paths are where a host sends what it sends: IKE, then ESP of each child SA.
 func paths(e *Engine) (out []tun.Path) {
 	e.ask(func(time.Time) {
-		for _, s := range e.k.ours(e.k.cfg.Conns[0], nil) {
-			if s.rekeyed {
-				continue
-			}
+		for _, s := range e.k.those(e.k.cfg.Conns[0], nil, (*ikeSA).ours) {
 			out = append(out, tun.Path(s.m.Path()))
 			for _, c := range s.children {
 				out = append(out, c.CurrentPath())

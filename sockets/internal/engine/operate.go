@@ -70,7 +70,7 @@ func (e *Engine) Terminate(name string) (n int, err error) {
 		if conn, child, err = e.k.named(name); err != nil {
 			return
 		}
-		sas := e.k.ours(conn, child)
+		sas := e.k.those(conn, child, (*ikeSA).ours)
 		n = e.k.desist(now, conn, child)
 		if conn != nil && len(sas) > 0 {
 			n = 0 // it was for these
@@ -88,7 +88,7 @@ func (e *Engine) Terminate(name string) (n int, err error) {
 			}
 			e.k.drain(now, s)
 		}
-		for _, s := range e.k.yielding(conn, child) { // to these
+		for _, s := range e.k.those(conn, child, func(s *ikeSA) bool { return s.yields }) { // to these
 			if conn != nil {
 				s.m.Delete(now)
 				e.k.drain(now, s)
@@ -114,7 +114,7 @@ func (e *Engine) Rekey(name string) (n int, err error) {
 		if conn, child, err = e.k.named(name); err != nil {
 			return
 		}
-		for _, s := range e.k.ours(conn, child) {
+		for _, s := range e.k.those(conn, child, (*ikeSA).ours) {
 			if conn != nil && s.est != nil {
 				n++
 				s.m.RekeyIKE(now)
@@ -145,33 +145,24 @@ func (k *keyer) named(name string) (*Conn, *ChildConf, error) {
 	return nil, nil, fmt.Errorf("%w: no child or connection %q", ErrUnknown, name)
 }
 
-// ours are the IKE SAs that stand or are being made, as a copy: a connection's, or of the
-// connection that a child is of. Who comes to us is nobody's until it has authenticated.
-func (k *keyer) ours(c *Conn, cc *ChildConf) []*ikeSA {
+// those are IKE SAs that are not closed, as a copy: a connection's, or of the connection that
+// a child is of.
+func (k *keyer) those(c *Conn, cc *ChildConf, are func(*ikeSA) bool) (out []*ikeSA) {
 	if c == nil {
 		c = cc.Conn
 	}
-	var out []*ikeSA
 	for s := range k.roster.ofConn(c) {
-		if s.until.IsZero() && !s.deleted && !s.next && !s.rekeyed && (s.initiator || s.peer != nil) {
+		if s.until.IsZero() && are(s) {
 			out = append(out, s)
 		}
 	}
 	return out
 }
 
-// yielding are those of a connection, or of the connection that a child is of, that are about to
-// go because another one does the same.
-func (k *keyer) yielding(c *Conn, cc *ChildConf) (out []*ikeSA) {
-	if c == nil {
-		c = cc.Conn
-	}
-	for s := range k.roster.ofConn(c) {
-		if s.yields && s.until.IsZero() {
-			out = append(out, s)
-		}
-	}
-	return out
+// ours tells whether an IKE SA stands or is being made. Who comes to us is nobody's until it
+// has authenticated.
+func (s *ikeSA) ours() bool {
+	return !s.deleted && !s.next && !s.rekeyed && (s.initiator || s.peer != nil)
 }
 
 // ofConf are our SPIs of the child SAs that were made of cc.
