@@ -53,7 +53,7 @@ func (m *Machine) workID() WorkID {
 
 // Complete answers Work. Unknown and repeated ids are ignored.
 func (m *Machine) Complete(now time.Time, id WorkID, r WorkResult) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	for i, a := range m.asked {
 		if a.id != id {

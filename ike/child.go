@@ -428,7 +428,7 @@ func (m *Machine) installInbound(now time.Time, c *made) *ChildOutbound {
 
 // FirstInbound says that the first good packet came in on the child SA.
 func (m *Machine) FirstInbound(now time.Time, inSPI uint32) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	m.Heard(now, inSPI)
 	if c := m.childIn(inSPI); c != nil {

@@ -62,7 +62,7 @@ func (m *Machine) appendChild(ps []wire.Payload, t *childTask) []wire.Payload {
 // CreateChild asks for a further child SA; ends in ChildInbound and ChildOutbound,
 // or in SPIReleased and ChildFailed. Before the IKE SA is established it waits.
 func (m *Machine) CreateChild(now time.Time, req ChildRequest) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	m.reserve(req.SPI)
 	t := &childTask{req: req}

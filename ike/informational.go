@@ -113,7 +113,7 @@ func (m *Machine) start(now time.Time, t *task) {
 // the peer has answered. One that is only asked for yet ends in SPIReleased and
 // ChildFailed, or is deleted as soon as it is there.
 func (m *Machine) DeleteChild(now time.Time, inSPI uint32) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	if c := m.childIn(inSPI); c != nil && !c.larval {
 		if t := m.ownRekey(inSPI); t != nil {
@@ -160,7 +160,7 @@ func (m *Machine) deleteChild(c *child) {
 // follows. Before IKE_AUTH is sent or answered the peer is not told. While
 // IKE_AUTH is out, its answer is waited for and then deleted.
 func (m *Machine) Delete(now time.Time) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	switch m.state {
 	case StateClosed, StateLinger, StateDeleting, StateReplaced:
@@ -187,7 +187,7 @@ func (m *Machine) Delete(now time.Time) {
 // it: INITIAL_CONTACT on a newer SA with the same identity said so (RFC 7296,
 // Section 2.4). Closed follows.
 func (m *Machine) Replaced(now time.Time) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	if m.state == StateClosed || m.state == StateLinger {
 		return

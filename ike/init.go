@@ -26,7 +26,7 @@ type initVariant struct {
 // Start begins an initiator's IKE_SA_INIT. child, if not nil, is made in IKE_AUTH;
 // nil makes a childless IKE SA (RFC 6023).
 func (m *Machine) Start(now time.Time, child *ChildRequest) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	var t *childTask
 	if child != nil {

@@ -29,7 +29,7 @@ func (m *Machine) drop(d Drop) {
 // Datagram takes one received IKE datagram, borrowed for the call. It returns why the
 // datagram changed nothing, or 0.
 func (m *Machine) Datagram(now time.Time, path Path, b []byte) Drop {
-	m.flags &^= flagVerified
+	m.verified = false
 	defer m.caught(now)
 	if d := m.receive(now, path.unmapped(), b); d != 0 {
 		m.drop(d)
@@ -155,7 +155,7 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 		if r == nil {
 			return d
 		}
-		m.flags |= flagVerified
+		m.verified = true
 		m.opened(now, t, &message{Header: h, path: path, raw: b, first: r.first, inner: r.inner()}, dir, r.digest, nil)
 		return 0
 	}
@@ -174,7 +174,7 @@ func (m *Machine) receiveProtected(now time.Time, t *transition, h wire.Header, 
 	if err != nil && !errors.As(err, &bad) {
 		return DropICV // ADV-D1
 	}
-	m.flags |= flagVerified
+	m.verified = true
 	if c := m.cfg.Counters; c != nil {
 		c.Verified.Add(1)
 	}

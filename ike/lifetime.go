@@ -324,7 +324,7 @@ func (m *Machine) SoftLimit(now time.Time, inSPI uint32) { m.RekeyChild(now, inS
 // sequence numbers left: ChildRemoved follows at once. If it is being rekeyed, that
 // goes on.
 func (m *Machine) Exhausted(now time.Time, inSPI uint32) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	if c := m.childIn(inSPI); c != nil && !c.larval && m.state == StateEstablished {
 		m.expireChild(c)

@@ -34,7 +34,7 @@ func (m *Machine) mayProbe() bool {
 
 // CheckLiveness asks the peer for a sign of life, unless that is being done.
 func (m *Machine) CheckLiveness(now time.Time) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	if m.mayProbe() {
 		m.probe(now)
@@ -95,7 +95,7 @@ func (m *Machine) alive(now time.Time) {
 // of its child SAs. Anybody could have made it: the peer is asked for a sign of life, not
 // too often, and nothing else changes. If it has been silent it is a suspect.
 func (m *Machine) Doubt(now time.Time, hint error) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	m.doubt(now, hint)
 	m.pump(now)

@@ -78,6 +78,8 @@ type Machine struct {
 
 	outq []Output
 	head int
+
+	verified bool // what is being handled is authentic: a panic fails the SA
 }
 
 // flags of a Machine.
@@ -89,7 +91,6 @@ const (
 	flagEncap                        // ESP in UDP
 	flagFragments                    // both ends take fragments
 	flagPeerRekeys                   // the peer's request to rekey the IKE SA is being worked on
-	flagVerified                     // what is being handled is authentic: a panic fails the SA
 	flagSuspect                      // Suspect was said, and not taken back
 	flagConfirmed                    // the peer has shown that it knows the SA to be established
 )
@@ -225,7 +226,7 @@ func (m *Machine) LocalSPI() uint64 {
 func (m *Machine) Next() (Output, bool) {
 	if m.head == len(m.outq) {
 		m.outq, m.head = nil, 0
-		m.flags &^= flagVerified // what was being handled is over
+		m.verified = false // what was being handled is over
 		return nil, false
 	}
 	o := m.outq[m.head]
@@ -254,7 +255,7 @@ func (m *Machine) Deadline() time.Time {
 
 // Tick does what is due at now.
 func (m *Machine) Tick(now time.Time) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	if !m.life.IsZero() && !now.Before(m.life) {
 		m.expire(now)
@@ -310,7 +311,7 @@ func (m *Machine) caught(now time.Time) {
 	if m.cfg.Log != nil {
 		m.cfg.Log.Error("panic recovered", "peer", m.peerName(), "panic", r)
 	}
-	if m.flags&flagVerified != 0 {
+	if m.verified {
 		m.win.serving = nil
 		m.fail(now, fmt.Errorf("ike: internal error: %v", r))
 	}

@@ -11,7 +11,7 @@ import "time"
 // newest of its SA. What holds for an IKE message holds for it: PathChanged follows if the
 // peer is to be followed, for IKE and ESP have one mapping.
 func (m *Machine) Moved(now time.Time, path Path) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	if m.has(flagEncap) && path.Remote.Port() != 0 {
 		m.moved(path.unmapped())

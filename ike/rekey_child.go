@@ -20,7 +20,7 @@ import (
 // of the old one, or RekeyFailed. A child SA that is being replaced or deleted already
 // is left alone.
 func (m *Machine) RekeyChild(now time.Time, inSPI uint32) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	if c := m.childIn(inSPI); c != nil && m.state == StateEstablished {
 		m.rekeyChild(now, c)

@@ -36,7 +36,7 @@ func (m *Machine) rekeyProposals(x *ikeTask) []wire.Proposal {
 // RekeyIKE replaces the IKE SA by one with new keys. Rekeying and Rekeyed follow, or
 // Reauthenticate if the peer does not want to. One that is under way is left alone.
 func (m *Machine) RekeyIKE(now time.Time) {
-	m.flags |= flagVerified
+	m.verified = true
 	defer m.caught(now)
 	m.rekeyIKE(now)
 	m.pump(now)

@@ -43,20 +43,14 @@ func (m *Machine) fork(raw []byte) bool {
 	hs.nr, hs.msg1, hs.msg2, hs.keys, hs.peerHashes = nil, nil, nil, nil, nil
 	hs.childless, hs.deferred = false, false
 	parked := m.branch
-	parked.flags &^= flagVerified
 	m.rivals = append(m.rivals, &parked)
-	m.branch = branch{state: StateInitSent, flags: m.flags & flagVerified, path: hs.origin, hs: &hs, nextID: 1}
+	m.branch = branch{state: StateInitSent, path: hs.origin, hs: &hs, nextID: 1}
 	m.debug("another IKE_SA_INIT response", "responses", len(m.rivals)+1)
 	return true
 }
 
-// swap uses another branch. That an input is authentic is none's to keep.
-func (m *Machine) swap(b *branch) {
-	verified := m.flags & flagVerified
-	m.flags &^= flagVerified
-	m.branch, *b = *b, m.branch
-	m.flags |= verified
-}
+// swap uses another branch.
+func (m *Machine) swap(b *branch) { m.branch, *b = *b, m.branch }
 
 // resume uses the branch of a handshake, and reports whether it is still there.
 func (m *Machine) resume(hs *handshake) bool {

@@ -10,7 +10,7 @@ import (
 // after an input that must change nothing. The configuration is left out.
 func (m *Machine) Snapshot() string {
 	var b strings.Builder
-	m.flags &^= flagVerified // belongs to one input
+	m.verified = false // belongs to one input
 	seen := map[uintptr]bool{}
 	v := reflect.ValueOf(m).Elem()
 	for i := range v.NumField() {
